@@ -1,0 +1,69 @@
+//! How a user proves more than a password.
+//!
+//! A [`Proof`] can be made only here, after an answer was charged (`throttle`), checked, and consumed (I4).
+
+pub mod totp;
+
+use crate::{
+    base::clock::UnixMillis,
+    model::{Method, UserKey},
+};
+
+/// The proof that a user has just passed a second factor. Only this module makes one; `session` demands it.
+#[derive(Debug)]
+pub struct Proof {
+    user: UserKey,
+    method: Method,
+    at: UnixMillis,
+}
+
+impl Proof {
+    /// Who proved it.
+    pub fn user(&self) -> &UserKey {
+        &self.user
+    }
+
+    /// How.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// When.
+    pub fn at(&self) -> UnixMillis {
+        self.at
+    }
+}
+
+/// Why a code was wrong, as far as that helps an honest user.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hint {
+    /// Not the form of a code (six digits).
+    Malformed,
+    /// No authenticator gives this code now.
+    Mismatch,
+    /// It was right, and has been used already: wait for the next one.
+    AlreadyUsed,
+    /// It would be right on a clock that is this many seconds ahead (+) or behind (-): too much to accept.
+    ClockOff {
+        /// Seconds, a multiple of 30.
+        secs: i64,
+    },
+}
+
+/// What became of an answer.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Right, and spent.
+    Proved(Proof),
+    /// Wrong, and counted.
+    Wrong(Hint),
+    /// Not looked at: too many wrong ones lately.
+    Wait {
+        /// When the next one is taken.
+        until: UnixMillis,
+    },
+    /// Not looked at: locked until an administrator acts.
+    Locked,
+    /// The user has no authenticator of this kind.
+    NotEnrolled,
+}

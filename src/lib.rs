@@ -1,0 +1,15 @@
+//! Sluis: multi-factor authentication in front of apps that know only a password.
+
+pub mod audit;
+pub mod base;
+pub mod config;
+pub mod factor;
+pub mod gate;
+pub mod identity;
+pub mod metrics;
+pub mod model;
+pub mod policy;
+pub mod session;
+pub mod store;
+pub mod throttle;
+pub mod web;

@@ -1,0 +1,13 @@
+//! The vocabulary that all parts use: plain values without I/O.
+
+pub mod ids;
+pub mod method;
+pub mod request;
+pub mod revocation;
+pub mod user;
+
+pub use ids::{AppId, AuthenticatorId, DeviceId, Epoch, LoginId, Realm, SessionId};
+pub use method::{Method, MethodSet};
+pub use request::{OwnCookies, RequestId, RequestView, Wants};
+pub use revocation::Revocation;
+pub use user::{Authenticator, UserKey, UserName};

@@ -1,0 +1,202 @@
+//! What is kept, as small traits by need. Verbs are atomic: there is no check-then-save anywhere above.
+//!
+//! Every backend passes the same `contract` suite. What a verb acknowledged survives `kill -9` and power
+//! loss (I10). A backend that cannot answer says [`StoreError`]; that is never "absent" (I9).
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::{
+    base::clock::UnixMillis,
+    model::{
+        AppId, Authenticator, AuthenticatorId, DeviceId, Epoch, LoginId, Revocation, SessionId, UserKey,
+    },
+};
+
+/// The store could not answer. What was asked is unknown: not done, or perhaps done.
+/// The text is for the log, never for a visitor.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("store unavailable: {0}")]
+pub struct StoreError(pub String);
+
+/// What a store verb returns.
+pub type StoreResult<T> = Result<T, StoreError>;
+
+/// A confirmed authenticator to be kept.
+pub struct NewAuthenticator {
+    /// The authenticator; `last_step` is the step of the code that confirmed it, so that code is spent.
+    pub authenticator: Authenticator,
+    /// How many the user may have in all, this one included.
+    pub at_most: usize,
+}
+
+/// What became of [`Enrolments::add`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Added {
+    /// Kept, durably.
+    Kept,
+    /// The user has as many as allowed already; nothing was kept.
+    TooMany,
+}
+
+/// Users' confirmed authenticators.
+#[async_trait]
+pub trait Enrolments: Send + Sync {
+    /// All confirmed authenticators of a user, oldest first.
+    async fn authenticators(&self, user: &UserKey) -> StoreResult<Vec<Authenticator>>;
+
+    /// Keeps one more, if the user has fewer than allowed; count and insert are one step.
+    async fn add(&self, user: &UserKey, new: NewAuthenticator) -> StoreResult<Added>;
+
+    /// Moves `last_step` to `step` only if `step` is larger: true exactly once for each step (I4).
+    /// Keeps the learned drift and the time of use with it.
+    async fn advance_step(
+        &self,
+        user: &UserKey,
+        id: AuthenticatorId,
+        step: u64,
+        drift_steps: i8,
+        now: UnixMillis,
+    ) -> StoreResult<bool>;
+
+    /// Removes one; false when there was none.
+    async fn remove(&self, user: &UserKey, id: AuthenticatorId) -> StoreResult<bool>;
+}
+
+/// What is known of a user beside authenticators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRecord {
+    /// Who.
+    pub user: UserKey,
+    /// May not pass.
+    pub blocked: bool,
+    /// First completed first factor.
+    pub first_seen_at: UnixMillis,
+    /// Last completed login.
+    pub last_login_at: Option<UnixMillis>,
+    /// How many confirmed authenticators.
+    pub authenticators: usize,
+    /// Wrong answers and locks.
+    pub attempts: AttemptState,
+}
+
+/// The users that Sluis has met.
+#[async_trait]
+pub trait Users: Send + Sync {
+    /// Notes a first factor (`login` false) or a completed login (`login` true).
+    async fn note_seen(&self, user: &UserKey, login: bool, now: UnixMillis) -> StoreResult<()>;
+
+    /// One user; `None` when never met.
+    async fn user(&self, user: &UserKey) -> StoreResult<Option<UserRecord>>;
+
+    /// A page of users in order of (realm, name) after `after`, whose name contains `part`.
+    async fn list(&self, part: &str, after: Option<&UserKey>, limit: usize) -> StoreResult<Vec<UserRecord>>;
+
+    /// Removes every authenticator, the attempt counter and publishes `Revocation::User{before: now}`, in
+    /// one step. Answers how many authenticators were removed. Works for a user never met, too.
+    async fn reset(&self, user: &UserKey, now: UnixMillis, until: UnixMillis) -> StoreResult<usize>;
+
+    /// Blocks or unblocks and publishes it, in one step. Works for a user never met, too.
+    async fn set_blocked(&self, user: &UserKey, blocked: bool, now: UnixMillis) -> StoreResult<()>;
+}
+
+/// Things that happen once.
+#[async_trait]
+pub trait OneTime: Send + Sync {
+    /// True for the first caller, false for every later one, under any concurrency (I2). The mark is
+    /// kept until `until`.
+    async fn consume(&self, login: LoginId, until: UnixMillis) -> StoreResult<bool>;
+}
+
+/// Wrong answers of a user in a row, over all devices, addresses and replicas (I8).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AttemptState {
+    /// Attempts charged since the last success.
+    pub failures: u32,
+    /// No attempt is taken before this moment.
+    pub wait_until: UnixMillis,
+}
+
+/// The counters behind lock-out. What they mean is `throttle`'s: this keeps them.
+#[async_trait]
+pub trait Attempts: Send + Sync {
+    /// The present state; the default when there is none.
+    async fn attempts(&self, user: &UserKey) -> StoreResult<AttemptState>;
+
+    /// Replaces `expected` by `new` if it still is what is kept; false when somebody was faster.
+    async fn swap_attempts(
+        &self,
+        user: &UserKey,
+        expected: AttemptState,
+        new: AttemptState,
+    ) -> StoreResult<bool>;
+}
+
+/// What [`Devices::own`] found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ownership {
+    /// The epoch that counts from now on; the new owner's tokens carry it.
+    pub epoch: Epoch,
+    /// Who owned the device before, when it was somebody else: a takeover.
+    pub taken_from: Option<UserKey>,
+}
+
+/// Who completed the last login on a device.
+#[async_trait]
+pub trait Devices: Send + Sync {
+    /// Makes `user` the owner. If somebody else was, the epoch is incremented, kept, and
+    /// `Revocation::Device` published before this answers, in one step (I3).
+    async fn own(&self, device: DeviceId, user: &UserKey, until: UnixMillis) -> StoreResult<Ownership>;
+}
+
+/// Takes what is announced; called in the order of the feed, before the announcing verb answers.
+pub trait RevocationSink: Send + Sync {
+    /// Applies one announcement.
+    fn apply(&self, revocation: &Revocation);
+}
+
+/// The feed of revocations.
+#[async_trait]
+pub trait Revocations: Send + Sync {
+    /// Ends a session: durable, and applied by every live replica before this answers.
+    async fn end_session(&self, id: SessionId, until: UnixMillis) -> StoreResult<()>;
+
+    /// Makes `sink` see all revocations that still matter, and then every new one. Answers when the
+    /// present ones have been applied.
+    async fn follow(&self, sink: Arc<dyn RevocationSink>, now: UnixMillis) -> StoreResult<()>;
+}
+
+/// Names of the apps' cookies that have been seen `HttpOnly`, and so are sealed from then on.
+#[async_trait]
+pub trait SealedNames: Send + Sync {
+    /// Remembers one; durable when this answers.
+    async fn learn_sealed_name(&self, app: &AppId, name: &str) -> StoreResult<()>;
+
+    /// All that are known.
+    async fn sealed_names(&self) -> StoreResult<Vec<(AppId, String)>>;
+}
+
+/// Care of the store itself.
+#[async_trait]
+pub trait Upkeep: Send + Sync {
+    /// Whether the store answers, and how long it took.
+    async fn ping(&self) -> StoreResult<Duration>;
+
+    /// Forgets what can no longer matter at `now`; answers how many rows.
+    async fn prune(&self, now: UnixMillis) -> StoreResult<usize>;
+
+    /// Writes a consistent copy to `to` (must not exist yet) while running.
+    async fn backup(&self, to: std::path::PathBuf) -> StoreResult<()>;
+}
+
+/// Everything that one backend offers.
+pub trait Store:
+    Enrolments + Users + OneTime + Attempts + Devices + Revocations + SealedNames + Upkeep
+{
+}
+
+impl<T: Enrolments + Users + OneTime + Attempts + Devices + Revocations + SealedNames + Upkeep> Store for T {}
+
+/// A store as parts hold it.
+pub type SharedStore = Arc<dyn Store>;
