@@ -9,6 +9,7 @@ pub mod identity;
 pub mod metrics;
 pub mod model;
 pub mod policy;
+pub mod proxy;
 pub mod session;
 pub mod store;
 pub mod throttle;
