@@ -42,6 +42,16 @@ impl ChallengeReason {
     }
 }
 
+impl From<ChallengeReason> for crate::metrics::Reason {
+    fn from(reason: ChallengeReason) -> Self {
+        match reason {
+            ChallengeReason::NoSession => Self::NoSession,
+            ChallengeReason::Pending => Self::Pending,
+            ChallengeReason::ProofTooOld => Self::ProofTooOld,
+        }
+    }
+}
+
 /// What happens to a request.
 pub enum Outcome {
     /// It is for our own pages.
