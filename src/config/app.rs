@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use ipnet::IpNet;
 use regex::Regex;
 
-use crate::model::{AppId, MethodSet, Realm};
+use crate::model::{AppId, MethodSet, Realm, Tolerance};
 
 /// A protected app.
 pub struct App {
@@ -27,6 +27,8 @@ pub struct App {
     pub logout_paths: Vec<String>,
     /// Paths that pass without a session, in canonical form.
     pub anonymous: Vec<PathPattern>,
+    /// What its protected paths may have although it can be read in two ways.
+    pub tolerate: Tolerance,
     /// Which of the app's cookies are sealed.
     pub cookies: Cookies,
     /// How long a session lives.

@@ -2,12 +2,14 @@
 
 pub mod ids;
 pub mod method;
+pub mod path;
 pub mod request;
 pub mod revocation;
 pub mod user;
 
 pub use ids::{AppId, AuthenticatorId, DeviceId, Epoch, LoginId, Realm, SessionId};
 pub use method::{Method, MethodSet};
+pub use path::{CanonicalPath, NotCanonical, Tolerance};
 pub use request::{OwnCookies, RequestId, RequestView, Wants};
 pub use revocation::Revocation;
 pub use user::{Authenticator, UserKey, UserName};

@@ -67,6 +67,8 @@ pub struct RequestView<'a> {
     pub host: &'a str,
     /// Canonical path: begins with `/`; these bytes go upstream.
     pub path: &'a str,
+    /// The path can be read in two ways ([`super::CanonicalPath::ambiguous`]): never anonymous.
+    pub ambiguous: bool,
     /// Raw query without `?`; these bytes go upstream.
     pub query: Option<&'a str>,
     /// The client's address, behind trusted proxies.
