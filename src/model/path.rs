@@ -121,13 +121,26 @@ pub fn lenient(path: &str) -> Cow<'_, str> {
     if path == "/" || (is_plain(path.as_bytes()) && is_simple(path)) {
         return Cow::Borrowed(path);
     }
-    let decoded = decode_fully(path.as_bytes());
-    let text = String::from_utf8_lossy(&decoded);
-    let folded: String = text.nfkc().flat_map(char::to_lowercase).nfkc().collect();
-    let mut out = String::with_capacity(folded.len());
-    for segment in folded.split(['/', '\\']) {
-        let name =
-            segment.split(';').next().unwrap_or_default().trim_end_matches(|c: char| c.is_whitespace());
+    let mut text = path.to_owned();
+    // NFKC can make new escapes and separators out of full-width characters, so once is not enough. No server goes
+    // further than two rounds; the limit only bounds the work.
+    for _ in 0..8 {
+        let decoded = decode_fully(text.as_bytes());
+        let names = resolve(&String::from_utf8_lossy(&decoded));
+        let folded = resolve(&names.nfkc().flat_map(char::to_lowercase).nfkc().collect::<String>());
+        if folded == text {
+            break;
+        }
+        text = folded;
+    }
+    Cow::Owned(text)
+}
+
+/// Splits at slashes and backslashes, drops what servers drop from names, and walks the dot segments.
+fn resolve(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for segment in path.split(['/', '\\']) {
+        let name = segment.split(';').next().unwrap_or_default().trim_end_matches(char::is_whitespace);
         match name {
             "" | "." => {}
             ".." => out.truncate(out.rfind('/').unwrap_or_default()),
@@ -141,7 +154,7 @@ pub fn lenient(path: &str) -> Cow<'_, str> {
             }
         }
     }
-    if out.is_empty() { Cow::Borrowed("/") } else { Cow::Owned(out) }
+    if out.is_empty() { String::from("/") } else { out }
 }
 
 /// Nothing in it that needs a closer look: no escape, no `;`, and no segment that is empty or begins with a dot.

@@ -77,6 +77,8 @@ fn every_spelling_of_a_login_path_is_caught() {
         "/ａｐｐ/login",
         "/app%ef%bc%8flogin",
         "/app/ﬂ/../login",
+        "/app/login;／2f",
+        "/app/login%2𝟎",
     ] {
         assert_eq!(lenient(spelling), "/app/login", "{spelling}");
     }
