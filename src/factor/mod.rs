@@ -7,6 +7,7 @@ pub mod totp;
 use crate::{
     base::clock::UnixMillis,
     model::{Method, UserKey},
+    throttle::Next,
 };
 
 /// The proof that a user has just passed a second factor. Only this module makes one; `session` demands it.
@@ -56,7 +57,14 @@ pub enum Verdict {
     /// Right, and spent.
     Proved(Proof),
     /// Wrong, and counted.
-    Wrong(Hint),
+    Wrong {
+        /// What may help an honest user.
+        hint: Hint,
+        /// Wrong answers in a row, this one included.
+        failures: u32,
+        /// What the user may do next: a `Wait` or `Locked` here has begun with this answer.
+        next: Next,
+    },
     /// Not looked at: too many wrong ones lately.
     Wait {
         /// When the next one is taken.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::Verdict;
 use crate::{
-    base::{clock::SharedClock, keyring::Keyring, random::SharedRandom, secret::SecretString},
+    base::{clock::SharedClock, keyring::Keyring, secret::SecretString},
     model::{LoginId, UserKey},
     store::{SharedStore, StoreResult},
 };
@@ -27,8 +27,22 @@ pub struct Offer {
 pub enum Confirmed {
     /// As for any answer; `Proved` means that the authenticator is kept.
     Verdict(Verdict),
-    /// The user has as many authenticators as allowed.
+    /// There is no room for one more ([`Room`]); nothing was kept, nothing proved.
     TooMany,
+}
+
+/// Whether there is room for one more authenticator; what the user has proved decides it (threats D11).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Room {
+    /// The user has passed the first factor only: this must be their very first authenticator. Whoever holds
+    /// just the password can then never put an authenticator of their own beside an existing one, not even in
+    /// a race with the user.
+    First,
+    /// The user has proved a second factor in this session and may have so many in all, this one included.
+    Another {
+        /// The limit.
+        at_most: usize,
+    },
 }
 
 /// The TOTP factor.
@@ -36,13 +50,12 @@ pub struct Totp {
     _store: SharedStore,
     _keyring: Arc<Keyring>,
     _clock: SharedClock,
-    _random: SharedRandom,
 }
 
 impl Totp {
     /// Puts it together.
-    pub fn new(store: SharedStore, keyring: Arc<Keyring>, clock: SharedClock, random: SharedRandom) -> Self {
-        Self { _store: store, _keyring: keyring, _clock: clock, _random: random }
+    pub fn new(store: SharedStore, keyring: Arc<Keyring>, clock: SharedClock) -> Self {
+        Self { _store: store, _keyring: keyring, _clock: clock }
     }
 
     /// The secret of this pending login, ready to show. `account` and `issuer` label it in the app.
@@ -62,7 +75,7 @@ impl Totp {
         _login: LoginId,
         _user: &UserKey,
         _name: &str,
-        _at_most: usize,
+        _room: Room,
         _code: &str,
     ) -> StoreResult<Confirmed> {
         todo!()

@@ -38,6 +38,8 @@ pub enum Added {
     Kept,
     /// The user has as many as allowed already; nothing was kept.
     TooMany,
+    /// One with this id is there already; nothing was changed. So one enrolment is confirmed once.
+    Known,
 }
 
 /// Users' confirmed authenticators.

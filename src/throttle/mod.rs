@@ -13,6 +13,8 @@ pub enum Verdict {
     Go {
         /// Wrong answers in a row before this one.
         failures_before: u32,
+        /// What follows if this one is wrong too.
+        if_wrong: Next,
     },
     /// Not before this moment; nothing was counted.
     Wait {
@@ -20,6 +22,20 @@ pub enum Verdict {
         until: UnixMillis,
     },
     /// Until an administrator or a recovery acts.
+    Locked,
+}
+
+/// What follows a wrong answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// Another attempt, at once.
+    Again,
+    /// Another attempt, not before this moment.
+    Wait {
+        /// When the next attempt is taken.
+        until: UnixMillis,
+    },
+    /// None until an administrator or a recovery acts.
     Locked,
 }
 
