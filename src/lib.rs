@@ -6,6 +6,7 @@ pub mod config;
 pub mod factor;
 pub mod gate;
 pub mod identity;
+pub mod log;
 pub mod metrics;
 pub mod model;
 pub mod policy;
