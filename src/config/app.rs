@@ -23,7 +23,8 @@ pub struct App {
     pub transport: Transport,
     /// How its login form is watched.
     pub login: Login,
-    /// Paths that log out, in watched (lenient) form.
+    /// Paths that log out, in watched (lenient) form; one may have a query (`/doku.php?do=logout`), of which the
+    /// request must have every pair.
     pub logout_paths: Vec<String>,
     /// Paths that pass without a session, in canonical form.
     pub anonymous: Vec<PathPattern>,
@@ -105,8 +106,9 @@ pub struct Watch {
     pub method: http::Method,
     /// The path in watched form (lower case, decoded, slashes collapsed, `;…` dropped, no trailing slash).
     pub path: String,
-    /// Only when the query has this pair (`do=login`), for apps that log in on any page; body fields are
-    /// looked at as well.
+    /// Only when the query or the body has this pair (`do=login`), for apps that log in on any page. `*` as the
+    /// value: only when the field is there at all. Choose the field by which the app itself tells a login: what
+    /// does not have it goes to the app as an ordinary request.
     pub with: Option<(String, String)>,
     /// Where the user name stands.
     pub user: UserField,
@@ -205,7 +207,7 @@ pub struct SessionLimits {
 /// One rule of the policy.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// Names of users it is for; empty = everybody.
+    /// Canonical names of users it is for (folded like typed names, `model::name`); empty = everybody.
     pub users: Vec<String>,
     /// Networks it is for; empty = everywhere.
     pub networks: Vec<IpNet>,

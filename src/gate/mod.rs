@@ -1,5 +1,26 @@
 //! May this request pass? Assessed once for each request; only an [`Outcome::Forward`] reaches the app, and only
 //! this module makes a [`Permit`].
+//!
+//! The order of the questions (design, sections 3, 4, 8, 9):
+//!
+//! 1. Is it for our own pages? → [`Outcome::Own`]
+//! 2. Could it be a watched login, in any spelling, with or without a session? → [`Outcome::Login`]; when its body
+//!    turns out to be no login, [`Gate::assess_ordinary`] goes on with question 3.
+//! 3. Is there a live session? Its user may be blocked → [`Outcome::Blocked`]; the policy may want a fresh proof →
+//!    [`Outcome::Challenge`]; else [`Outcome::Forward`].
+//! 4. Is the path anonymous, and written in one way only? → [`Outcome::Forward`] without a session.
+//! 5. Has the browser passed the first factor? → to the challenge; else → to the login page.
+//!
+//! Promises that no other way leads to a [`Permit`] (I1), and that the way of a verified request touches no store,
+//! waits for nothing and allocates nothing. It must never look at what the app answers.
+//!
+//! # Step-up
+//! A session whose proof no longer suffices is not ended: the user's work would be lost. The browser gets a
+//! *pending* token of purpose `StepUp` beside its session cookie. That token names the same session, so completing the
+//! challenge renews the proof in place and the app's sealed cookies stay usable; while it is pending the session opens
+//! nothing, because the question "is the proof fresh?" is asked again for each request. The token itself
+//! opens nothing either (threats D11). A script that polls in the background gets no new token while one is
+//! pending, or it would take the challenge away from the person who is answering it.
 
 mod permit;
 pub mod watch;
@@ -7,14 +28,21 @@ pub mod watch;
 use std::sync::Arc;
 
 use http::HeaderValue;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-pub use permit::Permit;
+pub use permit::{LoginPermit, Permit};
 
 use crate::{
-    base::clock::SharedClock,
-    config::App,
-    model::RequestView,
-    session::{admission::Admissions, live::Live, standing::Standings, token::Pending},
+    base::clock::{SharedClock, UnixMillis},
+    config::{App, app::Requirement},
+    model::{RequestView, Wants},
+    policy::{self, Decision, Facts},
+    session::{
+        admission::Admissions,
+        live::Live,
+        standing::{LiveSession, Standings},
+        token::{Pending, Purpose, Session},
+    },
 };
 
 /// Why a client must do something first. A closed list: it drives answer, log and metric.
@@ -24,7 +52,7 @@ pub enum ChallengeReason {
     NoSession,
     /// The first factor is done, the second is not.
     Pending,
-    /// The proof of a running session is too old.
+    /// The proof of a running session is too old, or the exemption that it rests on has ended.
     ProofTooOld,
 }
 
@@ -58,7 +86,8 @@ pub enum Outcome {
     Own,
     /// It goes to the app.
     Forward(Permit),
-    /// It is a watched login: goes to the app by an own round trip, and its answer is judged.
+    /// It may be a watched login: its body is read (`identity::form::read`), then it goes to the app by an own
+    /// round trip and its answer is judged; or it is none, and [`Gate::assess_ordinary`] decides.
     Login(LoginPermit),
     /// Not before the client has done something: 303 for a page, 401 with `challenge_url` for the rest.
     Challenge {
@@ -75,21 +104,13 @@ pub enum Outcome {
     Unavailable,
 }
 
-/// A watched login may be sent to the app; whatever comes back stays inside until it has been judged.
-pub struct LoginPermit {
-    /// What may go with it: the cookies of the running session or of the device.
-    pub permit: Permit,
-    /// Which of the app's `login.watch`.
-    pub watch: usize,
-}
-
 /// What follows from a request's path, for one app.
 pub struct Gate {
-    _standings: Arc<Standings>,
-    _admissions: Arc<Admissions>,
-    _live: Arc<Live>,
-    _clock: SharedClock,
-    _prefix: String,
+    standings: Arc<Standings>,
+    admissions: Arc<Admissions>,
+    live: Arc<Live>,
+    clock: SharedClock,
+    prefix: String,
 }
 
 impl Gate {
@@ -101,16 +122,160 @@ impl Gate {
         clock: SharedClock,
         prefix: String,
     ) -> Self {
-        Self { _standings: standings, _admissions: admissions, _live: live, _clock: clock, _prefix: prefix }
+        Self { standings, admissions, live, clock, prefix }
     }
 
     /// Decides. No I/O, no waiting.
-    pub fn assess(&self, _app: &Arc<App>, _view: &RequestView<'_>) -> Outcome {
-        todo!()
+    pub fn assess(&self, app: &Arc<App>, view: &RequestView<'_>) -> Outcome {
+        if self.is_own(view.path) {
+            return Outcome::Own;
+        }
+        let candidates = watch::candidates(app, view.method, view.path, view.query);
+        if candidates.is_empty() {
+            return self.assess_ordinary(app, view);
+        }
+        let session = self.standings.session(app, &view.cookies, self.clock.now());
+        // A blocked user's session opens nothing; somebody else may log in on this browser.
+        let session = session.filter(|live| !self.live.is_blocked(&live.session().user));
+        Outcome::Login(LoginPermit { permit: self.permit(app, view, session), candidates })
+    }
+
+    /// Decides on a request of which it is known that it is no login.
+    pub fn assess_ordinary(&self, app: &Arc<App>, view: &RequestView<'_>) -> Outcome {
+        let now = self.clock.now();
+        match self.standings.session(app, &view.cookies, now) {
+            Some(live) => self.assess_session(app, view, live, now),
+            None => self.assess_stranger(app, view, now),
+        }
     }
 
     /// The pending login of a request, for whoever must know it.
     pub fn pending(&self, app: &App, view: &RequestView<'_>) -> Option<Pending> {
-        self._standings.pending(app, &view.cookies, self._clock.now())
+        self.standings.pending(app, &view.cookies, self.clock.now())
+    }
+
+    fn assess_session(
+        &self,
+        app: &Arc<App>,
+        view: &RequestView<'_>,
+        live: Arc<LiveSession>,
+        now: UnixMillis,
+    ) -> Outcome {
+        let session = live.session();
+        if self.live.is_blocked(&session.user) {
+            // What anybody may see, they may see too, but as anybody: else nobody could log in on this browser.
+            return if is_anonymous(app, view) {
+                Outcome::Forward(self.permit(app, view, None))
+            } else {
+                Outcome::Blocked
+            };
+        }
+        let facts = Facts { user: &session.user.name, client: view.client };
+        if let Decision::Require(requirement) = policy::decide(app, &facts)
+            && !suffices(session, requirement, now)
+        {
+            return self.step_up(app, view, &live, now);
+        }
+        let logout = watch::is_logout(app, view.path, view.query);
+        let mut permit = self.permit(app, view, Some(live));
+        permit.logout = logout;
+        Outcome::Forward(permit)
+    }
+
+    fn assess_stranger(&self, app: &Arc<App>, view: &RequestView<'_>, now: UnixMillis) -> Outcome {
+        let pending = self.standings.pending(app, &view.cookies, now);
+        if is_anonymous(app, view) {
+            let mut permit = self.permit(app, view, None);
+            permit.withholds_cookies = pending.is_some() && view.wants != Wants::Page;
+            return Outcome::Forward(permit);
+        }
+        let (reason, url) = match pending {
+            Some(_) => (ChallengeReason::Pending, self.challenge_url()),
+            None => (ChallengeReason::NoSession, login_url(app, &landing(view))),
+        };
+        Outcome::Challenge { reason, url, cookies: Vec::new() }
+    }
+
+    fn step_up(
+        &self,
+        app: &App,
+        view: &RequestView<'_>,
+        live: &Arc<LiveSession>,
+        now: UnixMillis,
+    ) -> Outcome {
+        let target = landing(view);
+        let waiting = self.standings.pending(app, &view.cookies, now).filter(|pending| {
+            pending.session == live.session().id && matches!(pending.purpose, Purpose::StepUp { .. })
+        });
+        let keep = waiting.is_some_and(|pending| view.wants != Wants::Page || pending.target == target);
+        let cookies = if keep { Ok(Vec::new()) } else { self.admissions.step_up(live, &target) };
+        match cookies {
+            Ok(cookies) => Outcome::Challenge {
+                reason: ChallengeReason::ProofTooOld,
+                url: self.challenge_url(),
+                cookies,
+            },
+            Err(error) => {
+                tracing::error!(%error, request = %view.id, "no step-up could be made");
+                Outcome::Unavailable
+            }
+        }
+    }
+
+    fn permit(&self, app: &Arc<App>, view: &RequestView<'_>, session: Option<Arc<LiveSession>>) -> Permit {
+        let device = match &session {
+            Some(live) => Some(live.session().device),
+            None => self.standings.device(&view.cookies),
+        };
+        Permit { app: Arc::clone(app), session, device, logout: false, withholds_cookies: false }
+    }
+
+    fn is_own(&self, path: &str) -> bool {
+        path.strip_prefix(self.prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    fn challenge_url(&self) -> String {
+        format!("{}/challenge", self.prefix)
     }
 }
+
+/// Whether what a running session has proved still suffices.
+///
+/// The *age* of a proof is judged on every request only under `continuous`; `at_login` never interrupts. A session
+/// without any proof rests on an exemption alone, and lives as long as the exemption: one begun inside the office
+/// network must not go on from elsewhere when policy asks a second factor there (I2).
+fn suffices(session: &Session, requirement: &Requirement, now: UnixMillis) -> bool {
+    let Some(proved_at) = session.proved_at else { return false };
+    !requirement.continuous
+        || (now.since(proved_at) <= requirement.validity
+            && session.methods.bits() & policy::methods(requirement).bits() != 0)
+}
+
+/// Only what can be read in one way is anonymous.
+fn is_anonymous(app: &App, view: &RequestView<'_>) -> bool {
+    !view.ambiguous && app.anonymous.iter().any(|pattern| pattern.matches(view.path, view.query))
+}
+
+/// Where a browser goes back to: what it asked for when that was a page, else the beginning of the app, since the
+/// answer to a script or a form cannot be fetched again by a navigation.
+fn landing(view: &RequestView<'_>) -> String {
+    const LONGEST: usize = 2048;
+    let query = view.query.unwrap_or_default();
+    if view.wants != Wants::Page || !view.method.is_safe() || view.path.len() + query.len() > LONGEST {
+        return "/".to_owned();
+    }
+    match view.query {
+        Some(query) => format!("{}?{query}", view.path),
+        None => view.path.to_owned(),
+    }
+}
+
+fn login_url(app: &App, target: &str) -> String {
+    app.login.page.replace("{target}", &utf8_percent_encode(target, IN_QUERY).to_string())
+}
+
+/// All but the unreserved characters of RFC 3986, section 2.3.
+const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+#[cfg(test)]
+mod tests;

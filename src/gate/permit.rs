@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     config::App,
+    identity::form::Candidate,
     model::DeviceId,
     session::{standing::LiveSession, upstream_cookies::Scope},
 };
@@ -14,6 +15,7 @@ pub struct Permit {
     pub(super) session: Option<Arc<LiveSession>>,
     pub(super) device: Option<DeviceId>,
     pub(super) logout: bool,
+    pub(super) withholds_cookies: bool,
 }
 
 impl Permit {
@@ -46,4 +48,20 @@ impl Permit {
     pub fn is_logout(&self) -> bool {
         self.logout
     }
+
+    /// The app's `Set-Cookie` lines must not reach the browser: it has a login pending, the app sees an anonymous
+    /// user in this request, and an asset of the login page (or the favicon) would replace the cookies that wait
+    /// for the second factor. Never on for a page, so that one can go back and log in as somebody else.
+    pub fn withholds_cookies(&self) -> bool {
+        self.withholds_cookies
+    }
+}
+
+/// A watched login may be sent to the app; whatever comes back stays inside until it has been judged.
+pub struct LoginPermit {
+    /// What may go with it: the cookies of the running session or of the device.
+    pub permit: Permit,
+    /// Which of the app's `login.watch` it can be: for `identity::form::read`. When that says
+    /// `Claim::Other`, the request is an ordinary one: `Gate::assess_ordinary` decides on it.
+    pub candidates: Vec<Candidate>,
 }

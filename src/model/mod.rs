@@ -2,6 +2,7 @@
 
 pub mod ids;
 pub mod method;
+pub mod name;
 pub mod path;
 pub mod request;
 pub mod revocation;
