@@ -1,0 +1,5 @@
+//! End-to-end tests: each starts the real binary in front of a real app and tells one story.
+
+mod support;
+
+mod main_job;

@@ -1,0 +1,11 @@
+//! The parts of a story: Sluis itself, apps behind it, clients in front of it, authenticators, and a clock.
+
+pub mod authenticator;
+pub mod clock;
+pub mod jar;
+pub mod process;
+pub mod sluis;
+
+pub use authenticator::Authenticator;
+pub use jar::Browser;
+pub use sluis::{Demo, Sluis};

@@ -1,0 +1,200 @@
+//! Sluis as a process in front of an app.
+
+use std::{net::SocketAddr, path::PathBuf, process::Command};
+
+use super::{
+    Authenticator, Browser,
+    clock::HeldClock,
+    jar::Answer,
+    process::Process,
+};
+
+/// The shipped legacy app, on its own.
+pub struct Demo {
+    /// Its process.
+    pub process: Process,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Demo {
+    /// Starts it.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts it with more arguments.
+    pub fn start_with(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluis"));
+        command.args(["demo", "--app-only", "--listen", "127.0.0.1:0"]).args(arguments);
+        let mut process = Process::start("demo app", &mut command);
+        let address = process.await_line("address", |line| {
+            line.split("http://").nth(1)?.trim().trim_end_matches('/').parse().ok()
+        });
+        Self { process, address }
+    }
+}
+
+/// A running Sluis.
+pub struct Sluis {
+    /// Its process.
+    pub process: Process,
+    /// Its clock.
+    pub clock: HeldClock,
+    /// Its plain listener.
+    pub address: SocketAddr,
+    /// Its operations listener.
+    pub operations: SocketAddr,
+    /// Where its files are.
+    pub dir: tempfile::TempDir,
+    config: String,
+}
+
+/// The configuration in front of the shipped app, with `{…}` filled in by [`Sluis::start`].
+pub fn care_records(upstream: SocketAddr) -> String {
+    format!(
+        r#"
+apps:
+  - id: ecd
+    name: Care records
+    hosts: ["*"]
+    upstreams: ["http://{upstream}"]
+    login:
+      page: /login
+      watch:
+        - {{ path: /login, user_field: username }}
+      success: {{ status: [302, 303], cookie: ZORGSESSIE }}
+    logout: [/logout]
+    anonymous: [/login, /static/*]
+    policy:
+      - require: {{ methods: [totp], validity: 12h }}
+"#
+    )
+}
+
+impl Sluis {
+    /// Starts it with this `apps:` section in front of whatever it names.
+    pub fn start(apps: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        std::fs::write(dir.path().join("master.key"), "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n").unwrap();
+        let config = format!(
+            r#"
+listen:
+  http: {{ address: "127.0.0.1:0" }}
+  operations: "127.0.0.1:0"
+  control: "{}"
+insecure_cookies: true
+threads: 2
+keys:
+  - file: "{}"
+store:
+  sqlite: {{ path: "{}" }}
+log: {{ format: json, filter: info }}
+audit: {{ file: "{}" }}
+shutdown: {{ delay: 0s, drain: 20s }}
+{apps}"#,
+            at("control.sock"),
+            at("master.key"),
+            at("sluis.db"),
+            at("audit.jsonl"),
+        );
+        let clock = HeldClock::new(dir.path());
+        let (process, address, operations) = Self::spawn(&dir, &config, &clock);
+        Self { process, clock, address, operations, dir, config }
+    }
+
+    fn spawn(dir: &tempfile::TempDir, config: &str, clock: &HeldClock) -> (Process, SocketAddr, SocketAddr) {
+        let file = dir.path().join("config.yaml");
+        std::fs::write(&file, config).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluis"));
+        command.arg("serve").arg("--config").arg(&file);
+        clock.hold(&mut command);
+        let mut process = Process::start("sluis", &mut command);
+        let listener = |name: &'static str| {
+            move |line: &str| -> Option<SocketAddr> {
+                let line: serde_json::Value = serde_json::from_str(line).ok()?;
+                let fields = line.get("fields").unwrap_or(&line);
+                (fields.get("listener")?.as_str()? == name).then_some(())?;
+                fields.get("address")?.as_str()?.parse().ok()
+            }
+        };
+        let address = process.await_line("http listener", listener("http"));
+        let operations = process.await_line("operations listener", listener("operations"));
+        process.await_line("readiness", |line| line.contains("\"ready\"").then_some(()));
+        (process, address, operations)
+    }
+
+    /// Stops it by `kill -9` and starts it again on the same files.
+    pub fn restart(&mut self) {
+        self.process.kill();
+        let (process, address, operations) = Self::spawn(&self.dir, &self.config, &self.clock);
+        self.process = process;
+        self.address = address;
+        self.operations = operations;
+    }
+
+    /// Its origin.
+    pub fn origin(&self) -> String {
+        format!("http://localhost:{}", self.address.port())
+    }
+
+    /// A fresh browser profile in front of it.
+    pub fn browser(&self) -> Browser {
+        Browser::new(&self.origin())
+    }
+
+    /// A file of its own.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Runs `sluis` with these arguments and this configuration.
+    pub fn cli(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluis"));
+        command.args(arguments).arg("--config").arg(self.file("config.yaml"));
+        self.clock.hold(&mut command);
+        command.output().unwrap()
+    }
+
+    /// The audit events so far.
+    pub fn audit(&self) -> Vec<serde_json::Value> {
+        std::fs::read_to_string(self.file("audit.jsonl"))
+            .unwrap_or_default()
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("each audit line is JSON"))
+            .collect()
+    }
+
+    /// All metrics.
+    pub async fn metrics(&self) -> String {
+        reqwest::get(format!("http://{}/metrics", self.operations)).await.unwrap().text().await.unwrap()
+    }
+
+    /// Logs in at the shipped app with a password.
+    pub async fn password(&self, browser: &mut Browser, user: &str) -> Answer {
+        browser.post("/login", &[("username", user), ("password", &format!("{user}-secret"))]).await
+    }
+
+    /// Links an authenticator on the enrolment page that follows a login, and passes it.
+    pub async fn enrol(&self, browser: &mut Browser, after_login: &Answer) -> (Authenticator, Answer) {
+        let mut page = browser.follow(after_login).await;
+        while page.status.is_redirection() {
+            page = browser.follow(&page).await;
+        }
+        let authenticator = Authenticator::from_page(&page.body);
+        let code = authenticator.code_at(self.clock.now_secs());
+        let token = page.field("token");
+        let answer = browser
+            .post("/.sluis/enrol", &[("token", &token), ("name", "My phone"), ("code", &code)])
+            .await;
+        (authenticator, answer)
+    }
+
+    /// Types a code on the challenge page.
+    pub async fn answer(&self, browser: &mut Browser, code: &str) -> Answer {
+        let page = browser.get("/.sluis/challenge").await;
+        let token = page.field("token");
+        browser.post("/.sluis/challenge", &[("token", &token), ("code", code)]).await
+    }
+}
