@@ -1,0 +1,328 @@
+#!/usr/bin/env python3
+"""Sluis beside what it is compared with, in one run and alternating.
+
+Contenders, each in front of the same nginx that answers 1 KiB: the upstream itself, a bare pingora
+pass-through, Sluis with a verified session (sealed app cookie, identity headers), nginx with
+`auth_request` to a local `return 200`, and HAProxy passing through. Load comes from wrk over loopback.
+
+Prints requests/s, p50, p99 and CPU time of the proxy per request, each as the median of the rounds, and
+as ratios to bare pingora taken round by round; writes the table to benches/RESULTS.md.
+"""
+
+import argparse, base64, hashlib, hmac, http.client, json, os, re, shutil, signal, socket, statistics
+import struct, subprocess, sys, tempfile, time, urllib.parse
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def await_port(port, process, seconds=30):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            sys.exit(f"{process.args[0]} ended with {process.returncode}")
+        with socket.socket() as s:
+            if s.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    sys.exit(f"nothing listens on {port}")
+
+
+def tree(pid):
+    """The process and its children."""
+    pids = [pid]
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as f:
+                for child in f.read().split():
+                    pids += tree(int(child))
+    except FileNotFoundError:
+        pass
+    return pids
+
+
+def cpu_seconds(pid):
+    """User and system time of a process and its children."""
+    total = 0
+    for p in tree(pid):
+        try:
+            with open(f"/proc/{p}/stat") as f:
+                fields = f.read().rsplit(")", 1)[1].split()
+            total += int(fields[11]) + int(fields[12])
+        except FileNotFoundError:
+            pass
+    return total / TICKS
+
+
+def resident_kib(pid):
+    total = 0
+    for p in tree(pid):
+        with open(f"/proc/{p}/status") as f:
+            total += int(re.search(r"VmRSS:\s+(\d+)", f.read())[1])
+    return total
+
+
+class Bench:
+    def __init__(self, dir, profile_dir):
+        self.dir, self.bin, self.running = dir, profile_dir, []
+
+    def write(self, name, text):
+        path = os.path.join(self.dir, name)
+        with open(path, "w") as f:
+            f.write(text)
+        return path
+
+    def start(self, port, *command, cores=None, env=None):
+        if cores:
+            command = ("taskset", "-c", cores, *command)
+        log = open(os.path.join(self.dir, f"{port}.log"), "wb")
+        p = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **(env or {})})
+        self.running.append(p)
+        await_port(port, p)
+        return p
+
+    def stop(self):
+        for p in self.running:
+            p.send_signal(signal.SIGTERM)
+        for p in self.running:
+            try:
+                p.wait(10)
+            except subprocess.TimeoutExpired:
+                p.kill()
+        self.running = []
+
+    def nginx(self, name, port, workers, locations, extra="", cores=None):
+        conf = self.write(f"{name}.conf", f"""
+daemon off; pid {self.dir}/{name}.pid; error_log {self.dir}/{name}.err; worker_processes {workers};
+worker_rlimit_nofile 65536;
+events {{ worker_connections 16384; }}
+http {{
+  access_log off; keepalive_requests 100000000; keepalive_timeout 600s;
+  client_body_temp_path {self.dir}/{name}-body; proxy_temp_path {self.dir}/{name}-proxy;
+  fastcgi_temp_path {self.dir}/{name}-f; uwsgi_temp_path {self.dir}/{name}-u; scgi_temp_path {self.dir}/{name}-s;
+  {extra}
+  server {{ listen 127.0.0.1:{port}; {locations} }}
+}}""")
+        return self.start(port, "nginx", "-p", self.dir, "-c", conf, cores=cores)
+
+
+def totp(key, now=None):
+    """RFC 6238 with the usual parameters."""
+    step = struct.pack(">Q", int(now or time.time()) // 30)
+    mac = hmac.new(base64.b32decode(key), step, hashlib.sha1).digest()
+    at = mac[19] & 15
+    return f"{(struct.unpack('>I', mac[at:at+4])[0] & 0x7fffffff) % 1000000:06d}"
+
+
+def verified_cookies(port):
+    """Logs in through Sluis, links an authenticator, and returns the Cookie header of the session."""
+    jar = {}
+
+    def ask(method, path, form=None):
+        c = http.client.HTTPConnection("127.0.0.1", port)
+        header = {"Host": f"127.0.0.1:{port}", "Accept": "text/html", "Origin": f"http://127.0.0.1:{port}"}
+        if jar:
+            header["Cookie"] = "; ".join(f"{n}={v}" for n, v in jar.items())
+        body = None
+        if form:
+            header["Content-Type"] = "application/x-www-form-urlencoded"
+            body = urllib.parse.urlencode(form)
+        c.request(method, path, body, header)
+        r = c.getresponse()
+        text = r.read().decode()
+        for line in r.headers.get_all("Set-Cookie") or []:
+            name, value = line.split(";")[0].split("=", 1)
+            if re.search(r"max-age=0", line, re.I):
+                jar.pop(name, None)
+            else:
+                jar[name] = value
+        return r, text
+
+    r, _ = ask("POST", "/login", {"username": "anna", "password": "x"})
+    assert r.status == 303, (r.status, r.headers)
+    r, page = ask("GET", "/.sluis/enrol")
+    key = re.search(r"secret=([A-Z2-7]+)", page)[1]
+    token = re.search(r'name="token"[^>]*value="([^"]*)"', page) or re.search(r'value="([^"]*)"[^>]*name="token"', page)
+    r, text = ask("POST", "/.sluis/enrol", {"token": token[1], "name": "bench", "code": totp(key)})
+    assert r.status == 303, (r.status, text)
+    r, text = ask("GET", "/")
+    assert r.status == 200 and len(text) == 1024, (r.status, text[:200])
+    return "; ".join(f"{n}={v}" for n, v in jar.items())
+
+
+def wrk(port, cookies, seconds, connections, cores):
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
+    if cores:
+        command = ["taskset", "-c", cores, *command]
+    if cookies:
+        command += ["-H", f"Cookie: {cookies}"]
+    out = subprocess.run([*command, f"http://127.0.0.1:{port}/"], capture_output=True, text=True, check=True).stdout
+    if re.search(r"Non-2xx|Socket errors", out):
+        sys.exit(f"the load met errors:\n{out}")
+    to_ms = {"us": 1e-3, "ms": 1, "s": 1e3}
+    ms = lambda p: (lambda m: float(m[1]) * to_ms[m[2]])(re.search(rf"{p}%\s+([\d.]+)(us|ms|s)", out))
+    return {
+        "requests": int(re.search(r"(\d+) requests in", out)[1]),
+        "rps": float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]),
+        "p50_ms": ms(50),
+        "p99_ms": ms(99),
+    }
+
+
+def run(bench, threads, rounds, seconds, connections):
+    # One worker: the proxy alone on core 0. Two workers: everybody shares both cores.
+    own, rest = ("0", "1") if threads == 1 else (None, None)
+    up, bare, gate, auth, hap = (free_port() for _ in range(5))
+    page = bench.write("index.html", "x" * 1024)
+    bench.nginx("upstream", up, 1, f"""
+      location = / {{ root {os.path.dirname(page)}; try_files /index.html =404; }}
+      location = /login {{ add_header Set-Cookie "APPSESSION=0123456789abcdef0123456789abcdef; Path=/; HttpOnly"; return 302 /; }}""",
+                cores=rest)
+    contenders = {"direct": (up, None, None)}
+    p = bench.start(bare, f"{bench.bin}/examples/bare_pingora", f"127.0.0.1:{bare}", f"127.0.0.1:{up}", str(threads), cores=own)
+    contenders["bare pingora"] = (bare, p, None)
+    bench.write("master.key", base64.b64encode(os.urandom(32)).decode())
+    db = os.path.join(bench.dir, f"sluis-{threads}.db")
+    config = bench.write("sluis.yaml", f"""
+listen: {{ http: {{ address: "127.0.0.1:{gate}" }} }}
+insecure_cookies: true
+threads: {threads}
+keys: [{{ file: "{bench.dir}/master.key" }}]
+store: {{ sqlite: {{ path: "{db}" }} }}
+log: {{ filter: warn, format: json }}
+audit: {{ file: "{bench.dir}/audit.jsonl" }}
+apps:
+  - id: bench
+    name: Bench
+    hosts: ["*"]
+    upstreams: ["http://127.0.0.1:{up}"]
+    login:
+      page: /login
+      watch: [{{ path: /login, user_field: username }}]
+      success: {{ status: [302], cookie: APPSESSION }}
+    anonymous: [/login]
+    policy: [{{ require: {{ methods: [totp], validity: 12h }} }}]
+""")
+    p = bench.start(gate, f"{bench.bin}/sluis", "serve", "--config", config, cores=own)
+    contenders["Sluis"] = (gate, p, verified_cookies(gate))
+    proxy = f"proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection '';"
+    p = bench.nginx("auth", auth, threads, f"""
+      location / {{ auth_request /auth; {proxy} }}
+      location = /auth {{ internal; proxy_pass http://auth; proxy_http_version 1.1; proxy_set_header Connection '';
+                          proxy_pass_request_body off; proxy_set_header Content-Length ''; }}""",
+                    extra=f"""upstream up {{ server 127.0.0.1:{up}; keepalive 512; keepalive_requests 100000000; }}
+      upstream auth {{ server unix:{bench.dir}/auth.sock; keepalive 512; keepalive_requests 100000000; }}
+      server {{ listen unix:{bench.dir}/auth.sock; location / {{ return 200; }} }}""", cores=own)
+    contenders["nginx + auth_request"] = (auth, p, None)
+    conf = bench.write("haproxy.cfg", f"""
+global
+  nbthread {threads}
+  maxconn 20000
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+frontend f
+  bind 127.0.0.1:{hap}
+  default_backend b
+backend b
+  http-reuse always
+  server s 127.0.0.1:{up}
+""")
+    p = bench.start(hap, "haproxy", "-db", "-f", conf, cores=own)
+    contenders["HAProxy"] = (hap, p, None)
+
+    figures = {name: [] for name in contenders}
+    for name, (port, _, cookies) in contenders.items():
+        wrk(port, cookies, 1, connections, rest)
+    for round in range(rounds):
+        order = list(contenders.items())
+        if round % 2:
+            order.reverse()
+        for name, (port, process, cookies) in order:
+            before = cpu_seconds(process.pid) if process else 0
+            f = wrk(port, cookies, seconds, connections, rest)
+            f["cpu_us"] = (cpu_seconds(process.pid) - before) / f["requests"] * 1e6 if process else 0.0
+            figures[name].append(f)
+            print(f"  {threads} thread(s), round {round + 1}/{rounds}: {name:22} {f['rps']:9.0f} req/s {f['cpu_us']:6.1f} µs", flush=True)
+    return figures
+
+
+def idle_memory(bench, connections=10_000):
+    """Resident memory with idle kept connections that have each been used once."""
+    import resource
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    connections = min(connections, (hard - 2000) // 2)
+    result = {}
+    for name, (port, process, cookies) in bench.memory_contenders.items():
+        socks = []
+        request = f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n" + (f"Cookie: {cookies}\r\n" if cookies else "") + "\r\n"
+        for i in range(connections):
+            s = socket.create_connection(("127.0.0.%d" % (1 + i % 1), port))
+            s.sendall(request.encode())
+            got = b""
+            while not got.endswith(b"x" * 64):
+                piece = s.recv(65536)
+                if not piece:
+                    sys.exit(f"{name} closed a connection: {got[:200]!r}")
+                got += piece
+            socks.append(s)
+        result[name] = resident_kib(process.pid)
+        for s in socks:
+            s.close()
+    return connections, result
+
+
+def table(threads, figures):
+    med = lambda name, key: statistics.median(f[key] for f in figures[name])
+    ratio = lambda name, key: statistics.median(
+        f[key] / b[key] for f, b in zip(figures[name], figures["bare pingora"]))
+    lines = [f"### {threads} worker thread{'s' if threads > 1 else ''}", "",
+             "| | requests/s | × bare | p50 ms | p99 ms | CPU µs/request | × bare |", "|---|---|---|---|---|---|---|"]
+    for name in figures:
+        cpu = med(name, "cpu_us")
+        lines.append(f"| {name} | {med(name, 'rps'):,.0f} | {ratio(name, 'rps'):.2f} | {med(name, 'p50_ms'):.2f} | "
+                     f"{med(name, 'p99_ms'):.2f} | " + (f"{cpu:.1f} | {ratio(name, 'cpu_us'):.2f} |" if cpu else "– | – |"))
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument("--bin", required=True, help="folder with the built binaries (target/dist)")
+    a.add_argument("--rounds", type=int, default=5)
+    a.add_argument("--seconds", type=int, default=5)
+    a.add_argument("--connections", type=int, default=64)
+    a.add_argument("--threads", type=int, nargs="*", default=[1, 2])
+    a.add_argument("--idle", type=int, default=10_000, help="idle connections for the memory figure; 0 = skip")
+    a.add_argument("--out", default=os.path.join(ROOT, "benches", "RESULTS.md"))
+    args = a.parse_args()
+    for tool in ("wrk", "nginx", "haproxy", "taskset"):
+        if not shutil.which(tool):
+            sys.exit(f"{tool} is missing: `make bench` installs it")
+    parts = []
+    for threads in args.threads:
+        with tempfile.TemporaryDirectory(prefix="sluis-bench-") as dir:
+            bench = Bench(dir, args.bin)
+            try:
+                parts.append(table(threads, run(bench, threads, args.rounds, args.seconds, args.connections)))
+            finally:
+                bench.stop()
+    text = "\n".join(parts)
+    print("\n" + text)
+    with open(args.out, "w") as f:
+        f.write(f"# Sluis beside others\n\nMade by `make bench`: {args.rounds} alternating rounds of {args.seconds} s, "
+                f"{args.connections} connections, medians; ratios are taken round by round against bare pingora. "
+                "With one worker thread the proxy has a core to itself and load and upstream share the other; with two, all "
+                "share both cores. Absolute figures are this machine's; the ratios are what counts.\n\n" + text)
+
+
+if __name__ == "__main__":
+    main()
