@@ -3,3 +3,4 @@
 mod support;
 
 mod main_job;
+mod real_apps;
