@@ -2,5 +2,6 @@
 
 mod support;
 
+mod invariants;
 mod main_job;
 mod real_apps;

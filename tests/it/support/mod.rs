@@ -5,6 +5,7 @@ pub mod authenticator;
 pub mod clock;
 pub mod jar;
 pub mod process;
+pub mod raw;
 pub mod sluis;
 
 pub use authenticator::Authenticator;
