@@ -5,3 +5,4 @@ mod support;
 mod invariants;
 mod main_job;
 mod real_apps;
+mod trust;
