@@ -4,5 +4,6 @@ mod support;
 
 mod invariants;
 mod main_job;
+mod pages;
 mod real_apps;
 mod trust;

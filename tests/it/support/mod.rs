@@ -2,6 +2,7 @@
 
 pub mod apps;
 pub mod authenticator;
+pub mod chromium;
 pub mod clock;
 pub mod jar;
 pub mod process;
