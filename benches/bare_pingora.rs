@@ -29,7 +29,8 @@ impl ProxyHttp for PassThrough {
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let (Some(listen), Some(upstream), Some(threads)) = (arguments.next(), arguments.next(), arguments.next())
+    let (Some(listen), Some(upstream), Some(threads)) =
+        (arguments.next(), arguments.next(), arguments.next())
     else {
         std::process::exit(2);
     };

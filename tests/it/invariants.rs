@@ -31,7 +31,9 @@ async fn i1_no_byte_without_a_session() {
         assert!(!answer.contains("ZORGDOSSIER"), "{path:?} leaked:\n{answer}");
         let status: u16 = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
         assert!(
-            [303, 400, 401, 404, 405, 414].contains(&status) || path.starts_with("/login") || path.starts_with("/static"),
+            [303, 400, 401, 404, 405, 414].contains(&status)
+                || path.starts_with("/login")
+                || path.starts_with("/static"),
             "{path:?}: {answer}"
         );
         tried += 1;
@@ -155,11 +157,22 @@ async fn i6_forged_identity_headers_never_arrive() {
     let (_app, sluis, browser, _) = anna_inside().await;
     let cookies = browser.jar.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join("; ");
     for name in [
-        "Remote-User", "remote-user", "REMOTE_USER", "Remote.User", "remote_User", "Remote~User", "Remote-Email",
-        "Remote_Groups", "X-Sluis-Methods", "x_sluis_methods", "X.Sluis.Proved.At", "X-Sluis-Anything",
+        "Remote-User",
+        "remote-user",
+        "REMOTE_USER",
+        "Remote.User",
+        "remote_User",
+        "Remote~User",
+        "Remote-Email",
+        "Remote_Groups",
+        "X-Sluis-Methods",
+        "x_sluis_methods",
+        "X.Sluis.Proved.At",
+        "X-Sluis-Anything",
     ] {
         for connection in ["", "Connection: Remote-User\r\n", "Connection: close, x-sluis-methods\r\n"] {
-            let head = format!("Cookie: {cookies}\r\n{name}: admin-forged\r\n{name}: twice-forged\r\n{connection}");
+            let head =
+                format!("Cookie: {cookies}\r\n{name}: admin-forged\r\n{name}: twice-forged\r\n{connection}");
             let answer = crate::support::raw::get(sluis.address, b"/headers", &head);
             assert!(!answer.contains("forged"), "{name} arrived:\n{answer}");
             if answer.starts_with("HTTP/1.1 200") {
@@ -185,7 +198,11 @@ async fn i7_an_abandoned_enrolment_verifies_nothing() {
     let mut browser = sluis.browser();
     sluis.password(&mut browser, "anna").await;
     let first = Authenticator::from_page(&browser.visit("/.sluis/enrol").await.body);
-    assert_eq!(first.key(), Authenticator::from_page(&browser.visit("/.sluis/enrol").await.body).key(), "a reload");
+    assert_eq!(
+        first.key(),
+        Authenticator::from_page(&browser.visit("/.sluis/enrol").await.body).key(),
+        "a reload"
+    );
 
     let mut later = sluis.browser();
     let pending = sluis.password(&mut later, "anna").await;
@@ -202,9 +219,8 @@ async fn i7_an_abandoned_enrolment_verifies_nothing() {
 
     // Once the second is confirmed, the first, still open in the other browser, links nothing and opens nothing.
     let code = second.code_at(sluis.clock.now_secs());
-    let entered = later
-        .post("/.sluis/enrol", &[("token", &page.field("token")), ("name", "x"), ("code", &code)])
-        .await;
+    let entered =
+        later.post("/.sluis/enrol", &[("token", &page.field("token")), ("name", "x"), ("code", &code)]).await;
     assert_eq!(entered.status, StatusCode::SEE_OTHER, "{entered:?}");
     sluis.clock.advance(Duration::from_secs(60));
     let stale = first.code_at(sluis.clock.now_secs());
@@ -299,7 +315,10 @@ async fn i9_trouble_upstream_and_broken_cookies() {
             let mut request = sluis.browser().request(Method::GET, "/");
             request = request.header(COOKIE, format!("{name}={junk}").as_bytes());
             let status = request.send().await.unwrap().status();
-            assert!(status == StatusCode::SEE_OTHER || status == StatusCode::BAD_REQUEST, "{name}={junk:?}: {status}");
+            assert!(
+                status == StatusCode::SEE_OTHER || status == StatusCode::BAD_REQUEST,
+                "{name}={junk:?}: {status}"
+            );
         }
     }
     app.process.kill();
@@ -362,7 +381,11 @@ async fn i10_acknowledged_enrolments_survive_kill_9() {
         sluis.password(&mut browser, user).await;
         let code = authenticator.code_at(sluis.clock.now_secs());
         let entered = sluis.answer(&mut browser, &code).await;
-        assert_eq!(entered.status, StatusCode::SEE_OTHER, "{user}'s enrolment was acknowledged and is lost: {entered:?}");
+        assert_eq!(
+            entered.status,
+            StatusCode::SEE_OTHER,
+            "{user}'s enrolment was acknowledged and is lost: {entered:?}"
+        );
     }
 }
 

@@ -86,7 +86,12 @@ async fn english_on_a_desktop() {
 /// [B5 B7 B10]
 #[tokio::test]
 async fn dutch_on_a_phone() {
-    story(Look { language: "nl", width: 500, ..Look::default() }, "nl", &["authenticator", "code", "telefoon"]).await;
+    story(
+        Look { language: "nl", width: 500, ..Look::default() },
+        "nl",
+        &["authenticator", "code", "telefoon"],
+    )
+    .await;
 }
 
 /// [B5 B10] Everything works without scripts.
@@ -107,11 +112,15 @@ async fn b5_the_qr_code_can_be_scanned() {
     let picture = sluis.file("qr.png");
     let qr = chromium.driver.find(thirtyfour::By::Css(".qr")).await.unwrap();
     qr.screenshot(&picture).await.unwrap();
-    let out = std::process::Command::new("zbarimg").args(["--raw", "-q"]).arg(&picture).output().expect("zbarimg");
+    let out =
+        std::process::Command::new("zbarimg").args(["--raw", "-q"]).arg(&picture).output().expect("zbarimg");
     let read = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(read.starts_with("otpauth://totp/"), "{read:?}");
     assert!(read.contains(&format!("secret={}", authenticator.key())), "{read}");
-    assert!(read.contains("issuer=") && read.to_lowercase().contains("anna"), "B8: issuer and account: {read}");
+    assert!(
+        read.contains("issuer=") && read.to_lowercase().contains("anna"),
+        "B8: issuer and account: {read}"
+    );
     chromium.close().await;
 }
 

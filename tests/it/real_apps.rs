@@ -48,10 +48,8 @@ apps:
     assert_eq!(wrong.status, StatusCode::OK, "the app's own answer to a wrong password: {wrong:?}");
 
     let fields = login(&browser, "anna-secret", &wrong.field("sectok"));
-    let fields: Vec<_> = fields
-        .iter()
-        .map(|(n, v)| (n.as_str(), if n == "u" { "anna" } else { v.as_str() }))
-        .collect();
+    let fields: Vec<_> =
+        fields.iter().map(|(n, v)| (n.as_str(), if n == "u" { "anna" } else { v.as_str() })).collect();
     let pending = browser.post("/doku.php?id=start", &fields).await;
     assert_eq!(pending.location(), "/.sluis/challenge", "{pending:?}");
     let before = browser.get("/doku.php?id=start").await;

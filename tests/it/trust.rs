@@ -112,7 +112,11 @@ async fn continuous_validity_steps_up_and_goes_on() {
     sluis.clock.advance(HOUR + Duration::from_secs(60));
     let app_cookie = browser.jar["ZORGSESSIE"].clone();
     let stopped = browser.get("/headers?x=1").await;
-    assert_eq!((stopped.status, stopped.location()), (StatusCode::SEE_OTHER, "/.sluis/challenge"), "{stopped:?}");
+    assert_eq!(
+        (stopped.status, stopped.location()),
+        (StatusCode::SEE_OTHER, "/.sluis/challenge"),
+        "{stopped:?}"
+    );
     let code = authenticator.code_at(sluis.clock.now_secs());
     let entered = sluis.answer(&mut browser, &code).await;
     assert_eq!(entered.location(), "/headers?x=1", "{entered:?}");
@@ -214,6 +218,10 @@ async fn b12_block_and_reset_take_effect_at_once() {
     assert_eq!(entered.status, StatusCode::SEE_OTHER, "the QR again");
     let shown = run(&["user", "show", "anna"]);
     assert!(shown.contains("My phone") || shown.contains("totp"), "{shown}");
-    let events: Vec<_> = sluis.audit().into_iter().map(|e| e["event"].as_str().unwrap_or_default().to_owned()).collect();
-    assert!(events.iter().any(|e| e.contains("reset")) && events.iter().any(|e| e.contains("block")), "{events:?}");
+    let events: Vec<_> =
+        sluis.audit().into_iter().map(|e| e["event"].as_str().unwrap_or_default().to_owned()).collect();
+    assert!(
+        events.iter().any(|e| e.contains("reset")) && events.iter().any(|e| e.contains("block")),
+        "{events:?}"
+    );
 }

@@ -23,8 +23,19 @@ pub fn dokuwiki() -> App {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     for name in [
-        "conf", "data/pages", "data/meta", "data/media", "data/cache", "data/attic", "data/index", "data/locks",
-        "data/tmp", "data/media_attic", "data/media_meta", "data/log", "sessions",
+        "conf",
+        "data/pages",
+        "data/meta",
+        "data/media",
+        "data/cache",
+        "data/attic",
+        "data/index",
+        "data/locks",
+        "data/tmp",
+        "data/media_attic",
+        "data/media_meta",
+        "data/log",
+        "sessions",
     ] {
         std::fs::create_dir_all(at(name)).unwrap();
     }
@@ -44,11 +55,8 @@ pub fn dokuwiki() -> App {
     });
     std::fs::write(at("conf/users.auth.php"), format!("# <?php exit()?>\n{}", users.concat())).unwrap();
     std::fs::write(at("data/pages/start.txt"), "====== Confidential start page ======\n").unwrap();
-    std::fs::write(
-        at("prepend.php"),
-        format!("<?php define('DOKU_CONF', '{}/');\n", at("conf").display()),
-    )
-    .unwrap();
+    std::fs::write(at("prepend.php"), format!("<?php define('DOKU_CONF', '{}/');\n", at("conf").display()))
+        .unwrap();
 
     let address = free_address();
     let mut command = Command::new("php");
@@ -66,7 +74,8 @@ pub fn dokuwiki() -> App {
 pub fn django() -> App {
     let dir = tempfile::tempdir().unwrap();
     let site = dir.path().join("site.py");
-    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/django_site.py"), &site).unwrap();
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/django_site.py"), &site)
+        .unwrap();
     let python = python();
     let made = Command::new(&python).arg(&site).arg("make-users").output().expect("Django's Python");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -87,7 +96,8 @@ fn python() -> PathBuf {
 }
 
 fn php(code: &str) -> String {
-    let out = Command::new("php").args(["-r", code]).output().expect("php is missing: `make test` installs it");
+    let out =
+        Command::new("php").args(["-r", code]).output().expect("php is missing: `make test` installs it");
     assert!(out.status.success());
     String::from_utf8(out.stdout).unwrap()
 }

@@ -50,11 +50,8 @@ impl Answer {
 impl Browser {
     /// A fresh profile.
     pub fn new(origin: &str) -> Self {
-        let client = Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .unwrap();
+        let client =
+            Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();
         Self { client, origin: origin.to_owned(), host: None, jar: BTreeMap::new() }
     }
 

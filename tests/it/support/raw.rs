@@ -19,7 +19,9 @@ pub fn send(address: SocketAddr, bytes: &[u8]) -> String {
 /// A GET of a raw target with more header lines (each ended by CRLF); the connection closes after it.
 pub fn get(address: SocketAddr, target: &[u8], head: &str) -> String {
     let close = if head.to_ascii_lowercase().contains("connection:") { "" } else { "Connection: close\r\n" };
-    let request = [b"GET ", target, b" HTTP/1.1\r\nHost: localhost\r\n", close.as_bytes(), head.as_bytes(), b"\r\n"].concat();
+    let request =
+        [b"GET ", target, b" HTTP/1.1\r\nHost: localhost\r\n", close.as_bytes(), head.as_bytes(), b"\r\n"]
+            .concat();
     send_until_answered(address, &request)
 }
 
@@ -37,8 +39,11 @@ pub fn send_until_answered(address: SocketAddr, bytes: &[u8]) -> String {
         }
         let text = String::from_utf8_lossy(&answer).to_ascii_lowercase();
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.split("content-length:").nth(1).and_then(|l| l.lines().next()?.trim().parse::<usize>().ok());
-        if length.is_some_and(|n| body.len() >= n) || (head.contains("chunked") && body.ends_with("0\r\n\r\n")) {
+        let length =
+            head.split("content-length:").nth(1).and_then(|l| l.lines().next()?.trim().parse::<usize>().ok());
+        if length.is_some_and(|n| body.len() >= n)
+            || (head.contains("chunked") && body.ends_with("0\r\n\r\n"))
+        {
             break;
         }
     }

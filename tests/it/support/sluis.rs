@@ -2,12 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::Command};
 
-use super::{
-    Authenticator, Browser,
-    clock::HeldClock,
-    jar::Answer,
-    process::Process,
-};
+use super::{Authenticator, Browser, clock::HeldClock, jar::Answer, process::Process};
 
 /// The shipped legacy app, on its own.
 pub struct Demo {
@@ -77,7 +72,8 @@ impl Sluis {
     pub fn start(apps: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name).display().to_string();
-        std::fs::write(dir.path().join("master.key"), "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n").unwrap();
+        std::fs::write(dir.path().join("master.key"), "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n")
+            .unwrap();
         let config = format!(
             r#"
 listen:
@@ -185,9 +181,8 @@ shutdown: {{ delay: 0s, drain: 20s }}
         let authenticator = Authenticator::from_page(&page.body);
         let code = authenticator.code_at(self.clock.now_secs());
         let token = page.field("token");
-        let answer = browser
-            .post("/.sluis/enrol", &[("token", &token), ("name", "My phone"), ("code", &code)])
-            .await;
+        let answer =
+            browser.post("/.sluis/enrol", &[("token", &token), ("name", "My phone"), ("code", &code)]).await;
         (authenticator, answer)
     }
 
