@@ -5,6 +5,7 @@ pub mod base;
 pub mod config;
 pub mod factor;
 pub mod gate;
+pub mod i18n;
 pub mod identity;
 pub mod log;
 pub mod metrics;

@@ -1,6 +1,38 @@
 //! Our own pages and endpoints: an axum `Router`, http in and http out. Knows no pingora and no socket.
+//!
+//! It asks what cookies prove (`session::standing`), has codes checked (`factor`) and logins completed
+//! (`session::admission`), and says to a person what came of it. It decides nothing about passing: a page
+//! never makes a session by itself, and never shows anything of the app.
+//!
+//! What every answer here promises: state changes by same-origin POST with a form token only; nothing is cached,
+//! framed, or loaded from elsewhere; redirects stay on the host; every page works without JavaScript.
+//!
+//! | path below the prefix | GET | POST |
+//! |---|---|---|
+//! | `challenge` | asks for a code | checks it, completes the login |
+//! | `enrol` | shows QR and setup key | checks the first code, keeps the authenticator, completes the login |
+//! | `logout` | asks | ends the session |
+//! | `login` | to the app's login page | – |
+//! | `static/{file}` | style, script, icon | – |
+//!
+//! `?lang=nl` on any of the pages chooses the language and remembers it.
+
+mod admit;
+mod assets;
+mod challenge;
+mod enrol;
+mod errors;
+mod forms;
+mod logout;
+mod reply;
+mod view;
+mod visitor;
 
 use std::{net::IpAddr, sync::Arc};
+
+use axum::{Router, http::StatusCode, response::Response, routing::get};
+
+pub use errors::{error_page, problem};
 
 use crate::{
     audit::Auditor,
@@ -11,6 +43,8 @@ use crate::{
     model::RequestId,
     session::{admission::Admissions, cookie::Names, standing::Standings},
 };
+use reply::Fault;
+use visitor::Visitor;
 
 /// What the proxy knows of a request to our pages; it stands in the request's extensions.
 #[derive(Clone)]
@@ -48,18 +82,28 @@ pub struct Pages {
     pub auditor: Arc<Auditor>,
 }
 
-/// The router, with paths below the prefix.
-pub fn router(_pages: Pages) -> axum::Router {
-    todo!()
+/// The router. It answers whole paths (`/.sluis/challenge`); whatever else it is asked gets a 404 page.
+/// Every request must carry a [`Visit`].
+pub fn router(pages: Pages) -> Router {
+    let prefix = pages.prefix.clone();
+    let own = Router::new()
+        .route("/challenge", get(challenge::show).post(challenge::answer))
+        .route("/enrol", get(enrol::show).post(enrol::confirm))
+        .route("/logout", get(logout::ask).post(logout::end))
+        .route("/login", get(logout::to_login))
+        .route("/static/{file}", get(assets::serve))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(not_this_method);
+    Router::new().nest(&prefix, own).fallback(nothing_here).with_state(Arc::new(pages))
 }
 
-/// A page that says why a request was not answered (403, 404, 413, 502, 503, 504 …), in the visitor's language.
-/// Never an internal message.
-pub fn error_page(
-    _status: http::StatusCode,
-    _request_id: &RequestId,
-    _accept_language: Option<&str>,
-    _prefix: &str,
-) -> http::Response<String> {
-    todo!()
+async fn nothing_here(visitor: Visitor) -> Response {
+    visitor.reply(Err(Fault::Status(StatusCode::NOT_FOUND)))
 }
+
+async fn not_this_method(visitor: Visitor) -> Response {
+    visitor.reply(Err(Fault::Status(StatusCode::METHOD_NOT_ALLOWED)))
+}
+
+#[cfg(test)]
+mod tests;

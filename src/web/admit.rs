@@ -1,0 +1,175 @@
+//! What all handlers say about a login: it has been completed, has run out, waits, is locked, cannot be set up here.
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::http::StatusCode;
+
+use super::{
+    reply::{Answer, Fault, Page},
+    view::{MessagePage, Problem, Sign},
+    visitor::Visitor,
+};
+use crate::{
+    audit::Event,
+    base::clock::UnixMillis,
+    factor::{Hint, Proof, Verdict},
+    metrics::{Challenge, Lockout, SessionGround},
+    model::{DeviceId, Method, UserKey},
+    session::{
+        admission::Completion,
+        token::{Pending, Purpose},
+    },
+    throttle::Next,
+};
+
+/// Completes a pending login with its proof, and sends the browser on.
+pub(super) async fn complete(visitor: &Visitor, pending: Pending, proof: Proof) -> Result<Answer, Fault> {
+    let (user, device) = (pending.user.clone(), pending.device);
+    let begins = pending.purpose == Purpose::Login;
+    let app = &visitor.visit.app;
+    let completion = visitor.pages.admissions.complete(app, pending, proof, visitor.visit.client).await?;
+    let admission = match completion {
+        Completion::Admitted(admission) => admission,
+        Completion::Void => return expired(visitor),
+    };
+    let counters = visitor.pages.metrics.app(&app.id);
+    if let Some(from) = admission.taken_from {
+        counters.takeovers.inc();
+        visitor.record(&Event::DeviceTakenOver { from }, &user, device);
+    }
+    if begins {
+        counters.sessions_started.count(SessionGround::Factor);
+        visitor.record(&Event::SessionStarted { ground: "factor" }, &user, device);
+    }
+    Ok(Answer::SeeOther { to: admission.target, cookies: admission.cookies })
+}
+
+/// What a verdict other than "proved" leads to, counted and recorded. A wrong answer gives the problem to show
+/// with the form again; everything else is a page of its own.
+pub(super) fn refused(
+    visitor: &Visitor,
+    verdict: Verdict,
+    user: &UserKey,
+    device: DeviceId,
+) -> Result<Problem, Fault> {
+    let method = Method::Totp;
+    visitor.pages.metrics.challenges.count(method, outcome(&verdict));
+    if !matches!(verdict, Verdict::NotEnrolled) {
+        visitor.record(&Event::SecondFactorRefused { method }, user, device);
+    }
+    match verdict {
+        Verdict::Wrong { hint, next, .. } => {
+            let mut problem = explain(visitor, hint);
+            match next {
+                Next::Again => {}
+                Next::Wait { until } => {
+                    lockout(visitor, Lockout::Soft, user, device);
+                    let time = visitor.language.duration(until.since(visitor.now));
+                    problem.checks.push(visitor.language.text_with("wrong-wait", "time", time));
+                }
+                Next::Locked => {
+                    lockout(visitor, Lockout::Hard, user, device);
+                    return Err(Fault::Instead(locked(visitor)?));
+                }
+            }
+            Ok(problem)
+        }
+        Verdict::Wait { until } => Err(Fault::Instead(wait(visitor, until)?)),
+        Verdict::Locked => Err(Fault::Instead(locked(visitor)?)),
+        // The authenticator was removed meanwhile: the challenge page knows what follows.
+        Verdict::NotEnrolled => Err(Fault::Instead(Answer::to(visitor.path("challenge")))),
+        Verdict::Proved(_) => Err(Fault::Internal("a proof is no refusal".to_owned())),
+    }
+}
+
+/// Nothing is pending any more: to the app's login page.
+pub(super) fn expired(visitor: &Visitor) -> Result<Answer, Fault> {
+    let frame = visitor.frame();
+    let html = MessagePage::new(frame, Sign::Wait, frame.t("expired-title"), vec![frame.t("expired-text")])
+        .with_link(visitor.login_page(), frame.t("to-login"))
+        .render()?;
+    Ok(Answer::page(StatusCode::FORBIDDEN, html))
+}
+
+/// The user has no authenticator and may not enrol one from here.
+pub(super) fn not_set_up(visitor: &Visitor) -> Result<Answer, Fault> {
+    let frame = visitor.frame();
+    let text = visitor.language.text_with("none-text", "app", visitor.visit.app.name.as_str());
+    let texts = vec![text, frame.t("none-ask")];
+    let html = MessagePage::new(frame, Sign::Note, frame.t("none-title"), texts)
+        .with_link(visitor.login_page(), frame.t("to-login"))
+        .render()?;
+    Ok(Answer::page(StatusCode::FORBIDDEN, html))
+}
+
+/// The problem of an empty field: nothing was checked, nothing counted.
+pub(super) fn empty(visitor: &Visitor) -> Problem {
+    let t = |key| visitor.language.text(key);
+    Problem { title: t("wrong-empty-title"), text: Some(t("wrong-empty")), checks: Vec::new() }
+}
+
+fn wait(visitor: &Visitor, until: UnixMillis) -> Result<Answer, Fault> {
+    let frame = visitor.frame();
+    let left = until.since(visitor.now);
+    let text = visitor.language.text_with("wait-text", "time", visitor.language.duration(left));
+    let html = MessagePage::new(frame, Sign::Wait, frame.t("wait-title"), vec![text])
+        .with_link(visitor.path("challenge"), frame.t("wait-again"))
+        .render()?;
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    Ok(Answer::Page(Page { status, html, cookies: Vec::new(), retry_after: Some(left) }))
+}
+
+fn locked(visitor: &Visitor) -> Result<Answer, Fault> {
+    let frame = visitor.frame();
+    let texts = vec![frame.t("locked-text"), frame.t("locked-not-you")];
+    let mut page = MessagePage::new(frame, Sign::Lock, frame.t("locked-title"), texts);
+    page.failed = true;
+    page.request_id = Some(visitor.visit.request_id.as_str());
+    Ok(Answer::page(StatusCode::FORBIDDEN, page.render()?))
+}
+
+fn lockout(visitor: &Visitor, kind: Lockout, user: &UserKey, device: DeviceId) {
+    visitor.pages.metrics.lockouts.count(kind);
+    visitor.record(&Event::LockedOut { hard: kind == Lockout::Hard }, user, device);
+}
+
+/// A wrong code in words: what may be wrong, and what to check. [B7, B14]
+fn explain(visitor: &Visitor, hint: Hint) -> Problem {
+    let t = |key| visitor.language.text(key);
+    match hint {
+        Hint::Malformed => {
+            Problem { title: t("wrong-form-title"), text: Some(t("wrong-form")), checks: Vec::new() }
+        }
+        Hint::Mismatch => {
+            let issuer = visitor.visit.app.totp.issuer.as_str();
+            let account = visitor.language.text_with("challenge-help-account", "issuer", issuer);
+            let checks = vec![t("challenge-help-newest"), account, t("challenge-help-clock")];
+            Problem { title: t("wrong-title"), text: Some(t("wrong-check")), checks }
+        }
+        Hint::AlreadyUsed => {
+            Problem { title: t("wrong-used-title"), text: Some(t("wrong-used")), checks: Vec::new() }
+        }
+        Hint::ClockOff { secs } => {
+            let time = visitor.language.duration(Duration::from_secs(secs.unsigned_abs()));
+            let text = if secs > 0 {
+                visitor.language.text_with("wrong-clock-ahead", "time", time)
+            } else {
+                visitor.language.text_with("wrong-clock-behind", "time", time)
+            };
+            Problem { title: t("wrong-clock-title"), text: Some(text), checks: vec![t("wrong-clock-fix")] }
+        }
+    }
+}
+
+fn outcome(verdict: &Verdict) -> Challenge {
+    match verdict {
+        Verdict::Proved(_) => Challenge::Passed,
+        Verdict::Wrong { hint: Hint::AlreadyUsed, .. } => Challenge::AlreadyUsed,
+        Verdict::Wrong { hint: Hint::ClockOff { .. }, .. } => Challenge::ClockOff,
+        Verdict::Wrong { .. } => Challenge::Wrong,
+        Verdict::Wait { .. } => Challenge::Wait,
+        Verdict::Locked => Challenge::Locked,
+        Verdict::NotEnrolled => Challenge::NotEnrolled,
+    }
+}

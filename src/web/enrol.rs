@@ -1,0 +1,301 @@
+//! `enrol`: links an authenticator app.
+//!
+//! Open to two kinds of visitors (threats D11): a pending login whose user has *no* authenticator yet, where policy
+//! lets them enrol from this address; and a live session whose second factor was proved a moment ago, for
+//! one more authenticator. The page shows the secret of the visitor's own login and can show no other (E6).
+
+use std::{sync::Arc, time::Duration};
+
+use askama::Template;
+use axum::{
+    body::Body,
+    http::{HeaderName, StatusCode},
+    response::Response,
+};
+
+use super::{
+    admit,
+    forms::{self, Form},
+    reply::{self, Answer, Fault},
+    view::{EnrolPage, MessagePage, Problem, Sign, StoreLinks},
+    visitor::Visitor,
+};
+use crate::{
+    audit::Event,
+    factor::{
+        Proof, Verdict,
+        totp::{Confirmed, Room},
+    },
+    metrics::Enrolment,
+    model::{DeviceId, LoginId, Method, UserKey},
+    policy,
+    session::{standing::LiveSession, token::Pending},
+};
+
+const PURPOSE: &str = "enrol";
+/// How long after a second factor another authenticator may be added without a new one.
+const FRESH: Duration = Duration::from_secs(5 * 60);
+const MAX_NAME_CHARS: usize = 40;
+
+/// Who may enrol.
+enum Candidate {
+    /// A pending login whose user has no authenticator.
+    First(Pending),
+    /// A live session with a fresh second factor.
+    Another(Arc<LiveSession>),
+}
+
+/// `GET enrol`
+pub(super) async fn show(visitor: Visitor) -> Response {
+    let answer = offer(&visitor).await;
+    visitor.reply(answer)
+}
+
+/// `POST enrol`
+pub(super) async fn confirm(visitor: Visitor, body: Body) -> Response {
+    let answer = check(&visitor, body).await;
+    visitor.reply(answer)
+}
+
+async fn offer(visitor: &Visitor) -> Result<Answer, Fault> {
+    let candidate = candidate(visitor).await?;
+    visitor.pages.metrics.enrolments.count(Method::Totp, Enrolment::Offered);
+    form(visitor, &candidate, None, None)
+}
+
+async fn check(visitor: &Visitor, body: Body) -> Result<Answer, Fault> {
+    let posted = Form::read(visitor, body).await?;
+    let candidate = candidate(visitor).await?;
+    let login = candidate.login(visitor);
+    posted.demand_token(&visitor.pages.keyring, PURPOSE, &login.0)?;
+    let name = name(visitor, posted.get("name"));
+    let code = posted.code();
+    if code.is_empty() {
+        return form(visitor, &candidate, Some(&name), Some(admit::empty(visitor)));
+    }
+    let (user, device) = (candidate.user().clone(), candidate.device());
+    let room = candidate.room(visitor.visit.app.totp.at_most);
+    let count = |outcome| visitor.pages.metrics.enrolments.count(Method::Totp, outcome);
+    let confirmed = visitor.pages.totp.confirm(login, &user, &name, room, &code).await;
+    match confirmed.inspect_err(|_| count(Enrolment::Unavailable))? {
+        Confirmed::Verdict(Verdict::Proved(proof)) => {
+            count(Enrolment::Confirmed);
+            enrolled(visitor, candidate, proof).await
+        }
+        Confirmed::Verdict(verdict) => {
+            count(Enrolment::Wrong);
+            let problem = admit::refused(visitor, verdict, &user, device)?;
+            form(visitor, &candidate, Some(&name), Some(problem))
+        }
+        Confirmed::TooMany => {
+            count(Enrolment::TooMany);
+            match candidate {
+                // Somebody else was faster: this login must now pass the challenge like any other.
+                Candidate::First(_) => Ok(Answer::to(visitor.path("challenge"))),
+                Candidate::Another(_) => too_many(visitor),
+            }
+        }
+    }
+}
+
+/// Who may enrol now; everybody else is sent to where they can do something.
+async fn candidate(visitor: &Visitor) -> Result<Candidate, Fault> {
+    let instead = |answer| Err(Fault::Instead(answer));
+    if let Some(pending) = visitor.pending() {
+        if visitor.pages.totp.enrolled(&pending.user).await? {
+            return instead(Answer::to(visitor.path("challenge")));
+        }
+        if visitor.requirement(&pending.user).is_none() {
+            return instead(admit::expired(visitor)?);
+        }
+        demand_open(visitor, &pending.user)?;
+        return Ok(Candidate::First(pending));
+    }
+    let Some(live) = visitor.session() else { return instead(admit::expired(visitor)?) };
+    let session = live.session();
+    if visitor.requirement(&session.user).is_none() {
+        return instead(Answer::to("/"));
+    }
+    demand_open(visitor, &session.user)?;
+    let fresh = session.proved_at.is_some_and(|at| visitor.now.since(at) <= FRESH);
+    if fresh {
+        return Ok(Candidate::Another(live));
+    }
+    // A link on another site must not make anybody prove themselves again.
+    let site = reply::text(visitor.headers(), &HeaderName::from_static("sec-fetch-site"));
+    if site.is_some_and(|s| s != "same-origin" && s != "none") {
+        return instead(Answer::to("/"));
+    }
+    let cookies = visitor.pages.admissions.step_up(&live, &visitor.path("enrol"))?;
+    instead(Answer::SeeOther { to: visitor.path("challenge"), cookies })
+}
+
+/// Goes on only when policy lets this user enrol from this address.
+fn demand_open(visitor: &Visitor, user: &UserKey) -> Result<(), Fault> {
+    let open = visitor.requirement(user).is_some_and(|r| {
+        policy::may_enrol(r, visitor.visit.client) && policy::methods(r).contains(Method::Totp)
+    });
+    if open {
+        return Ok(());
+    }
+    visitor.pages.metrics.enrolments.count(Method::Totp, Enrolment::Closed);
+    Err(Fault::Instead(admit::not_set_up(visitor)?))
+}
+
+async fn enrolled(visitor: &Visitor, candidate: Candidate, proof: Proof) -> Result<Answer, Fault> {
+    let event = Event::AuthenticatorEnrolled { method: proof.method() };
+    visitor.record(&event, candidate.user(), candidate.device());
+    match candidate {
+        Candidate::First(pending) => {
+            let event = Event::SecondFactorPassed { method: proof.method() };
+            visitor.record(&event, &pending.user, pending.device);
+            admit::complete(visitor, pending, proof).await
+        }
+        Candidate::Another(_) => {
+            let frame = visitor.frame();
+            let html = MessagePage::new(
+                frame,
+                Sign::Done,
+                frame.t("enrol-done-title"),
+                vec![frame.t("enrol-done-text")],
+            )
+            .with_link("/".to_owned(), to_app(visitor))
+            .render()?;
+            Ok(Answer::page(StatusCode::OK, html))
+        }
+    }
+}
+
+fn too_many(visitor: &Visitor) -> Result<Answer, Fault> {
+    let frame = visitor.frame();
+    let texts = vec![frame.t("enrol-too-many-text")];
+    let html = MessagePage::new(frame, Sign::Note, frame.t("enrol-too-many-title"), texts)
+        .with_link("/".to_owned(), to_app(visitor))
+        .render()?;
+    Ok(Answer::page(StatusCode::CONFLICT, html))
+}
+
+fn form(
+    visitor: &Visitor,
+    candidate: &Candidate,
+    name: Option<&str>,
+    problem: Option<Problem>,
+) -> Result<Answer, Fault> {
+    let t = |key| visitor.language.text(key);
+    let with = |key, name, value: &str| visitor.language.text_with(key, name, value.to_owned());
+    let login = candidate.login(visitor);
+    let user = candidate.user();
+    let issuer = visitor.visit.app.totp.issuer.as_str();
+    let offer = visitor.pages.totp.offer(login, user, issuer).map_err(Fault::Internal)?;
+    let label = format!("{issuer} ({})", user.name);
+    let app = visitor.visit.app.name.as_str();
+    let (title, who_label, lead, other_url, other_label) = match candidate {
+        Candidate::First(_) => (
+            t("enrol-title"),
+            t("logging-in-as"),
+            with("enrol-lead", "app", app),
+            visitor.path("login"),
+            t("challenge-other"),
+        ),
+        Candidate::Another(_) => {
+            (t("enrol-title-more"), t("logged-in-as"), t("enrol-more-lead"), "/".to_owned(), to_app(visitor))
+        }
+    };
+    let key = zeroize::Zeroizing::new(offer.groups.expose().replace(' ', ""));
+    let default_name = t("enrol-name-default");
+    let failed = problem.is_some();
+    let html = EnrolPage {
+        frame: visitor.frame(),
+        title,
+        wide: true,
+        failed,
+        who_label,
+        user: user.name.as_str(),
+        lead,
+        problem,
+        token: forms::token(&visitor.pages.keyring, PURPOSE, &login.0),
+        stores: STORES,
+        old: with("enrol-old", "label", &label),
+        svg: offer.svg.expose(),
+        url: offer.url.expose(),
+        key_hint: with("enrol-key-hint", "user", user.name.as_str()),
+        groups: offer.groups.expose(),
+        key: &key,
+        code_hint: with("enrol-code-hint", "label", &label),
+        name: name.unwrap_or(&default_name),
+        other_url,
+        other_label,
+    }
+    .render()?;
+    Ok(Answer::page(if failed { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK }, html))
+}
+
+fn to_app(visitor: &Visitor) -> String {
+    visitor.language.text_with("to-app", "app", visitor.visit.app.name.as_str())
+}
+
+/// The name of the authenticator as it is kept: one line, not too long, never empty.
+fn name(visitor: &Visitor, typed: &str) -> String {
+    let line: String =
+        typed.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_NAME_CHARS).collect();
+    let line = line.trim();
+    if line.is_empty() { visitor.language.text("enrol-name-default") } else { line.to_owned() }
+}
+
+impl Candidate {
+    fn user(&self) -> &UserKey {
+        match self {
+            Self::First(pending) => &pending.user,
+            Self::Another(live) => &live.session().user,
+        }
+    }
+
+    fn device(&self) -> DeviceId {
+        match self {
+            Self::First(pending) => pending.device,
+            Self::Another(live) => live.session().device,
+        }
+    }
+
+    fn room(&self, at_most: usize) -> Room {
+        match self {
+            Self::First(_) => Room::First,
+            Self::Another(_) => Room::Another { at_most },
+        }
+    }
+
+    /// What the pending secret hangs on: the login, or the session and its last proof.
+    fn login(&self, visitor: &Visitor) -> LoginId {
+        let live = match self {
+            Self::First(pending) => return pending.login,
+            Self::Another(live) => live,
+        };
+        let session = live.session();
+        let proved_at = session.proved_at.unwrap_or_default().0.to_be_bytes();
+        let derived = visitor.pages.keyring.derive::<16>("web/enrol-another", &[&session.id.0, &proved_at]);
+        let mut id = [0; 16];
+        id.iter_mut().zip(derived.expose()).for_each(|(to, from)| *to = *from);
+        LoginId(id)
+    }
+}
+
+/// Authenticator apps that many know, free, for both kinds of phones. Any other RFC 6238 app works as well (B8).
+const STORES: &[StoreLinks] = &[
+    StoreLinks {
+        name: "Microsoft Authenticator",
+        links: &[
+            ("App Store", "https://apps.apple.com/app/microsoft-authenticator/id983156458"),
+            ("Google Play", "https://play.google.com/store/apps/details?id=com.azure.authenticator"),
+        ],
+    },
+    StoreLinks {
+        name: "Google Authenticator",
+        links: &[
+            ("App Store", "https://apps.apple.com/app/google-authenticator/id388497605"),
+            (
+                "Google Play",
+                "https://play.google.com/store/apps/details?id=com.google.android.apps.authenticator2",
+            ),
+        ],
+    },
+];

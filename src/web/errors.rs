@@ -1,0 +1,126 @@
+//! Why a request was not answered: pages for people, problem documents (RFC 9457) for programs. One table from
+//! status to words, whose last rows are bland. Never an internal message.
+
+use askama::Template;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+
+use super::{
+    reply::{self, Answer},
+    view::{Frame, MessagePage, Sign},
+    visitor::Visitor,
+};
+use crate::{i18n::Language, model::RequestId};
+
+/// The name of a message.
+#[derive(Clone, Copy)]
+struct Key(&'static str);
+
+/// A page that says why a request was not answered (403, 404, 413, 502, 503, 504 …), in the visitor's language.
+/// Never an internal message.
+pub fn error_page(
+    status: StatusCode,
+    request_id: &RequestId,
+    accept_language: Option<&str>,
+    prefix: &str,
+) -> Response<String> {
+    let language = Language::accepted(accept_language);
+    let frame = Frame { language, prefix, app: None, languages: false };
+    let html = explain(status, frame, Some(request_id)).render().unwrap_or_default();
+    let mut response = Response::new(html);
+    *response.status_mut() = status;
+    reply::harden(response.headers_mut(), false);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    response.headers_mut().insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.code()));
+    response
+}
+
+/// The same for a program: `application/problem+json` (RFC 9457). `challenge_url` is where a person can do
+/// what is missing (401).
+pub fn problem(status: StatusCode, request_id: &RequestId, challenge_url: Option<&str>) -> Response<String> {
+    let keys = keys(status);
+    let challenged = challenge_url.is_some();
+    let document = Document {
+        kind: if challenged { "urn:sluis:problem:challenge" } else { "about:blank" },
+        title: status.canonical_reason().unwrap_or("Error"),
+        status: status.as_u16(),
+        detail: if challenged {
+            "Log in with a second factor first.".to_owned()
+        } else {
+            Language::English.text(keys.1.0)
+        },
+        instance: request_id.as_str(),
+        challenge_url,
+    };
+    let mut response = Response::new(serde_json::to_string(&document).unwrap_or_default());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if status == StatusCode::UNAUTHORIZED {
+        // A 401 must name a scheme (RFC 9110, section 15.5.2); this one makes no browser ask for a password.
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Sluis"));
+    }
+    response
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    instance: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    challenge_url: Option<&'a str>,
+}
+
+/// The page for a status, below our prefix.
+pub(super) fn page(status: StatusCode, visitor: &Visitor) -> Answer {
+    let frame = Frame { languages: false, ..visitor.frame() };
+    let html = explain(status, frame, Some(&visitor.visit.request_id)).render().unwrap_or_default();
+    Answer::page(status, html)
+}
+
+/// A form that did not come from our own page, or not for this login.
+pub(super) fn foreign_form(visitor: &Visitor) -> Answer {
+    let frame = Frame { languages: false, ..visitor.frame() };
+    let mut page =
+        MessagePage::new(frame, Sign::Note, frame.t("error-form-title"), vec![frame.t("error-form-text")])
+            .with_link(visitor.login_page(), frame.t("to-login"));
+    page.failed = true;
+    page.request_id = Some(visitor.visit.request_id.as_str());
+    Answer::page(StatusCode::FORBIDDEN, page.render().unwrap_or_default())
+}
+
+fn explain<'a>(status: StatusCode, frame: Frame<'a>, request_id: Option<&'a RequestId>) -> MessagePage<'a> {
+    let (title, text, advice) = keys(status);
+    let texts = vec![frame.t(text.0), frame.t(advice.0)];
+    let mut page = MessagePage::new(frame, Sign::Note, frame.t(title.0), texts);
+    page.failed = true;
+    page.request_id = request_id.map(RequestId::as_str);
+    page
+}
+
+/// Title, explanation and advice for a status.
+fn keys(status: StatusCode) -> (Key, Key, Key) {
+    let again = Key("error-back");
+    let admin = Key("error-admin");
+    match status.as_u16() {
+        403 => (Key("error-forbidden-title"), Key("error-forbidden-text"), admin),
+        404 | 410 => (Key("error-missing-title"), Key("error-missing-text"), admin),
+        405 | 501 => (Key("error-method-title"), Key("error-method-text"), again),
+        408 => (Key("error-slow-title"), Key("error-slow-text"), admin),
+        413 | 414 => (Key("error-large-title"), Key("error-large-text"), again),
+        421 => (Key("error-host-title"), Key("error-host-text"), admin),
+        429 => (Key("error-many-title"), Key("error-many-text"), admin),
+        431 => (Key("error-header-title"), Key("error-header-text"), admin),
+        400..=499 => (Key("error-bad-title"), Key("error-bad-text"), again),
+        502 => (Key("error-gateway-title"), Key("error-gateway-text"), admin),
+        503 => (Key("error-unavailable-title"), Key("error-unavailable-text"), admin),
+        504 => (Key("error-timeout-title"), Key("error-timeout-text"), admin),
+        _ => (Key("error-internal-title"), Key("error-internal-text"), admin),
+    }
+}

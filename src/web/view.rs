@@ -1,0 +1,175 @@
+//! What the templates are filled with: texts that are ready to read. Nothing is decided here.
+
+use askama::Template;
+
+use super::assets;
+use crate::i18n::Language;
+
+/// What all pages share.
+#[derive(Clone, Copy)]
+pub(super) struct Frame<'a> {
+    /// The language of the page.
+    pub language: Language,
+    /// Where our pages live.
+    pub prefix: &'a str,
+    /// The app's name, where it is known.
+    pub app: Option<&'a str>,
+    /// Whether another language can be chosen: on pages with an address of their own.
+    pub languages: bool,
+}
+
+impl Frame<'_> {
+    /// A message.
+    pub fn t(&self, key: &str) -> String {
+        self.language.text(key)
+    }
+
+    /// What stands above the page and in its title.
+    pub fn brand(&self) -> String {
+        self.app.map_or_else(|| self.t("brand"), str::to_owned)
+    }
+
+    /// The address of a style, script or icon.
+    pub fn asset(&self, name: &str) -> String {
+        assets::url(self.prefix, name)
+    }
+
+    /// The languages to choose from.
+    pub fn all_languages(&self) -> &'static [Language] {
+        Language::ALL
+    }
+}
+
+/// Why a code was not accepted, and what to check.
+pub(super) struct Problem {
+    /// In one line.
+    pub title: String,
+    /// What it means.
+    pub text: Option<String>,
+    /// What to do about it.
+    pub checks: Vec<String>,
+}
+
+/// Asks for a code.
+#[derive(Template)]
+#[template(path = "challenge.html")]
+pub(super) struct ChallengePage<'a> {
+    pub frame: Frame<'a>,
+    pub title: String,
+    pub wide: bool,
+    pub failed: bool,
+    pub user: &'a str,
+    pub lead: String,
+    pub problem: Option<Problem>,
+    pub token: String,
+    pub submit: String,
+    /// How long no code will be asked on this device.
+    pub remember: Option<String>,
+    pub helps: Vec<String>,
+}
+
+/// An authenticator app and where it can be had.
+pub(super) struct StoreLinks {
+    pub name: &'static str,
+    /// (store, address)
+    pub links: &'static [(&'static str, &'static str)],
+}
+
+/// Shows QR and setup key, asks for the first code.
+#[derive(Template)]
+#[template(path = "enrol.html")]
+pub(super) struct EnrolPage<'a> {
+    pub frame: Frame<'a>,
+    pub title: String,
+    pub wide: bool,
+    pub failed: bool,
+    pub who_label: String,
+    pub user: &'a str,
+    pub lead: String,
+    pub problem: Option<Problem>,
+    pub token: String,
+    pub stores: &'static [StoreLinks],
+    /// What to do when an earlier attempt was abandoned.
+    pub old: String,
+    /// The QR code; markup of our own making.
+    pub svg: &'a str,
+    /// `otpauth://…`
+    pub url: &'a str,
+    pub key_hint: String,
+    /// The setup key in groups, to read.
+    pub groups: &'a str,
+    /// The setup key without spaces, to copy.
+    pub key: &'a str,
+    pub code_hint: String,
+    pub name: &'a str,
+    pub other_url: String,
+    pub other_label: String,
+}
+
+/// The sign above a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// It is done.
+    Done,
+    /// It takes a while.
+    Wait,
+    /// It is locked.
+    Lock,
+    /// Something to know.
+    Note,
+}
+
+/// A way on.
+pub(super) struct Link {
+    pub href: String,
+    pub label: String,
+}
+
+/// A form with nothing but a button.
+pub(super) struct Confirm {
+    pub action: String,
+    pub token: String,
+    pub label: String,
+}
+
+/// Says something.
+#[derive(Template)]
+#[template(path = "message.html")]
+pub(super) struct MessagePage<'a> {
+    pub frame: Frame<'a>,
+    pub title: String,
+    pub wide: bool,
+    pub failed: bool,
+    pub sign: Sign,
+    /// Shown as "You are logged in as".
+    pub user: Option<&'a str>,
+    pub texts: Vec<String>,
+    pub form: Option<Confirm>,
+    pub link: Option<Link>,
+    pub request_id: Option<&'a str>,
+}
+
+impl<'a> MessagePage<'a> {
+    /// A message that says only this.
+    pub fn new(frame: Frame<'a>, sign: Sign, title: String, texts: Vec<String>) -> Self {
+        Self {
+            frame,
+            title,
+            wide: false,
+            failed: false,
+            sign,
+            user: None,
+            texts,
+            form: None,
+            link: None,
+            request_id: None,
+        }
+    }
+
+    /// With a way on.
+    #[must_use]
+    pub fn with_link(mut self, href: String, label: String) -> Self {
+        self.link = Some(Link { href, label });
+        self
+    }
+}

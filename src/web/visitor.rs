@@ -1,0 +1,177 @@
+//! One request to our pages, read once: who asks, in which language, with which cookies.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+
+use super::{
+    Pages, Visit,
+    reply::{self, Answer, Fault},
+    view::Frame,
+};
+use crate::{
+    audit::{Event, Subject},
+    base::clock::UnixMillis,
+    config::app::Requirement,
+    i18n::Language,
+    model::{DeviceId, OwnCookies, UserKey},
+    policy,
+    session::{cookie::Kind, standing::LiveSession, token::Pending},
+};
+
+/// Remembers the language that somebody chose. Holds nothing else and decides nothing, so it is not signed.
+const LANGUAGE_COOKIE: &str = "sluis-lang";
+
+/// A request to our pages.
+pub(super) struct Visitor {
+    /// What the pages work with.
+    pub pages: Arc<Pages>,
+    /// What the proxy knows.
+    pub visit: Visit,
+    /// The language of the answer.
+    pub language: Language,
+    /// When the request came.
+    pub now: UnixMillis,
+    /// The language was chosen by this very request.
+    chosen: bool,
+    headers: HeaderMap,
+}
+
+impl Visitor {
+    /// Our cookies.
+    pub fn own(&self) -> OwnCookies<'_> {
+        // Two of one kind were refused when the request came in.
+        self.pages.names.find(cookie_lines(&self.headers)).unwrap_or_default()
+    }
+
+    /// The headers of the request.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The pending login.
+    pub fn pending(&self) -> Option<Pending> {
+        self.pages.standings.pending(&self.visit.app, &self.own(), self.now)
+    }
+
+    /// The live session.
+    pub fn session(&self) -> Option<Arc<LiveSession>> {
+        self.pages.standings.session(&self.visit.app, &self.own(), self.now)
+    }
+
+    /// What policy requires of a user at this address; `None` when nothing.
+    pub fn requirement(&self, user: &UserKey) -> Option<&Requirement> {
+        let facts = policy::Facts { user: &user.name, client: self.visit.client };
+        match policy::decide(&self.visit.app, &facts) {
+            policy::Decision::Exempt(_) => None,
+            policy::Decision::Require(requirement) => Some(requirement),
+        }
+    }
+
+    /// A path of our own.
+    pub fn path(&self, page: &str) -> String {
+        format!("{}/{page}", self.pages.prefix)
+    }
+
+    /// Where the app's login form is. `{target}` in it becomes the app's first page.
+    pub fn login_page(&self) -> String {
+        self.visit.app.login.page.replace("{target}", "%2F")
+    }
+
+    /// Whether cookies are `Secure`, that is: the browser speaks https.
+    pub fn secure(&self) -> bool {
+        self.pages.names.name(Kind::Session).starts_with("__Host-")
+    }
+
+    /// What all pages share.
+    pub fn frame(&self) -> Frame<'_> {
+        Frame {
+            language: self.language,
+            prefix: &self.pages.prefix,
+            app: Some(&self.visit.app.name),
+            languages: true,
+        }
+    }
+
+    /// Writes an audit event about `user`.
+    pub fn record(&self, event: &Event, user: &UserKey, device: DeviceId) {
+        let subject = Subject {
+            app: Some(self.visit.app.id.clone()),
+            user: Some(user.clone()),
+            device: Some(device),
+            client: Some(self.visit.client),
+            request_id: Some(self.visit.request_id.clone()),
+            actor: None,
+        };
+        self.pages.auditor.record(event, &subject);
+    }
+
+    /// The one place where what a handler decided becomes an answer.
+    pub fn reply(&self, answer: Result<Answer, Fault>) -> Response {
+        let answer = answer.unwrap_or_else(|fault| fault.explain(self));
+        let mut response = answer.into_response(self.secure());
+        if self.chosen
+            && let Some(cookie) = self.language_cookie()
+        {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+        response
+    }
+
+    /// Valid below our prefix only, so that the app never sees it.
+    fn language_cookie(&self) -> Option<HeaderValue> {
+        let secure = if self.secure() { "; Secure" } else { "" };
+        HeaderValue::try_from(format!(
+            "{LANGUAGE_COOKIE}={}; Path={}; Max-Age=31536000; HttpOnly; SameSite=Lax{secure}",
+            self.language.code(),
+            self.pages.prefix,
+        ))
+        .ok()
+    }
+}
+
+impl FromRequestParts<Arc<Pages>> for Visitor {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, pages: &Arc<Pages>) -> Result<Self, Response> {
+        let Some(visit) = parts.extensions.get::<Visit>().cloned() else {
+            tracing::error!("a request to our pages came without its visit");
+            return Err(StatusCode::INTERNAL_SERVER_ERROR.into_response());
+        };
+        let chosen = parts.uri.query().and_then(|query| {
+            let lang = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "lang");
+            lang.and_then(|(_, value)| Language::parse(&value))
+        });
+        let visitor = Self {
+            pages: pages.clone(),
+            visit,
+            language: chosen.unwrap_or_else(|| preferred(&parts.headers)),
+            now: pages.clock.now(),
+            chosen: chosen.is_some(),
+            headers: parts.headers.clone(),
+        };
+        match visitor.pages.names.find(cookie_lines(&visitor.headers)) {
+            Ok(_) => Ok(visitor),
+            Err(_) => Err(visitor.reply(Err(Fault::Status(StatusCode::BAD_REQUEST)))),
+        }
+    }
+}
+
+/// The language for a request: the one chosen earlier, else the browser's.
+fn preferred(headers: &HeaderMap) -> Language {
+    cookie_lines(headers)
+        .filter_map(|line| std::str::from_utf8(line).ok())
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(name, _)| name.trim() == LANGUAGE_COOKIE)
+        .and_then(|(_, value)| Language::parse(value))
+        .unwrap_or_else(|| Language::accepted(reply::text(headers, &header::ACCEPT_LANGUAGE)))
+}
+
+fn cookie_lines(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes)
+}
