@@ -4,6 +4,8 @@
 //! reports all faults at once; everything above sees only the resolved form, which is right by construction.
 
 pub mod app;
+#[cfg(test)]
+pub(crate) mod sample;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
