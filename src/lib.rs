@@ -1,8 +1,12 @@
 //! Sluis: multi-factor authentication in front of apps that know only a password.
 
+pub mod admin;
+pub mod app;
 pub mod audit;
 pub mod base;
+pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod factor;
 pub mod gate;
 pub mod i18n;

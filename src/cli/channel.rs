@@ -1,0 +1,205 @@
+//! The way to the users: through the control socket of a running server, else the store itself, under its lock.
+
+use std::{
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use prometheus::IntCounter;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::net::UnixStream;
+
+use super::{Trouble, load};
+use crate::{
+    admin::{
+        control::{BackupTo, ListQuery, Named, Problem, actor},
+        operations::{Failure, Operations, ResetDone, UserDetails, UserPage, UserRow},
+    },
+    app,
+    audit::Auditor,
+    base::clock::SystemClock,
+    config,
+    model::{Realm, UserKey, UserName},
+};
+
+/// What a command talks to.
+pub enum Channel {
+    /// A running server.
+    Server(PathBuf),
+    /// The store, which nobody else uses.
+    Store(Box<Operations>, String),
+}
+
+impl Channel {
+    /// Finds the running server of this configuration; if there is none, opens its store.
+    pub async fn open(file: &super::ConfigFile) -> Result<Self, Trouble> {
+        let config = load(file)?.config;
+        if let Some(path) = &config.listen.control {
+            match UnixStream::connect(path).await {
+                Ok(_) => return Ok(Self::Server(path.clone())),
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(denied(path)),
+                Err(_) => {}
+            }
+        }
+        if matches!(config.store, config::StoreConfig::Memory) {
+            return Err(Trouble::new(
+                "no server runs, and its configuration keeps nothing (`store: memory`)",
+            )
+            .hint("start it with `sluis serve` first"));
+        }
+        let store = app::open_store(&config).map_err(|error| {
+            let hint = match &config.listen.control {
+                Some(path) => format!("no server answers on {} either", path.display()),
+                None => "a running server can be reached when `listen.control` is set".to_owned(),
+            };
+            Trouble::new(format!("{error:#}")).hint(hint)
+        })?;
+        let clock = Arc::new(SystemClock);
+        let auditor = auditor(&config).map_err(|error| {
+            Trouble::new(format!("the audit log cannot be written: {error}"))
+                .hint("without it nothing is changed: run this as the user of the server, or as root")
+        })?;
+        let actor = actor(rustix::process::geteuid().as_raw());
+        Ok(Self::Store(Box::new(Operations::new(store, config.apps, Arc::new(auditor), clock)), actor))
+    }
+
+    /// A page of users.
+    pub async fn list(&self, query: &ListQuery) -> Result<UserPage, Trouble> {
+        match self {
+            Self::Server(path) => {
+                call(path, Method::GET, &format!("/users?{}", encoded(query)), None::<&()>).await
+            }
+            Self::Store(operations, _) => {
+                let after = query.after_realm.as_deref().zip(query.after_name.as_deref());
+                let after = after.map(|(realm, name)| UserKey {
+                    realm: Realm::new(realm),
+                    name: UserName::canonical(name),
+                });
+                Ok(operations.list(&query.part, after.as_ref(), query.limit).await?)
+            }
+        }
+    }
+
+    /// One user.
+    pub async fn show(&self, user: &Named) -> Result<UserDetails, Trouble> {
+        match self {
+            Self::Server(path) => {
+                call(path, Method::GET, &format!("/users/show?{}", encoded(user)), None::<&()>).await
+            }
+            Self::Store(operations, _) => Ok(operations.show(&user.name, user.realm.as_deref()).await?),
+        }
+    }
+
+    /// Removes a user's authenticators.
+    pub async fn reset(&self, user: &Named) -> Result<ResetDone, Trouble> {
+        match self {
+            Self::Server(path) => call(path, Method::POST, "/users/reset", Some(user)).await,
+            Self::Store(operations, actor) => {
+                Ok(operations.reset(&user.name, user.realm.as_deref(), actor).await?)
+            }
+        }
+    }
+
+    /// Blocks or unblocks a user.
+    pub async fn set_blocked(&self, user: &Named, blocked: bool) -> Result<UserRow, Trouble> {
+        match self {
+            Self::Server(path) => {
+                let target = if blocked { "/users/block" } else { "/users/unblock" };
+                call(path, Method::POST, target, Some(user)).await
+            }
+            Self::Store(operations, actor) => {
+                Ok(operations.set_blocked(&user.name, user.realm.as_deref(), blocked, actor).await?)
+            }
+        }
+    }
+
+    /// Copies the store.
+    pub async fn backup(&self, to: PathBuf) -> Result<(), Trouble> {
+        match self {
+            Self::Server(path) => call(path, Method::POST, "/backup", Some(&BackupTo { to })).await,
+            Self::Store(operations, actor) => Ok(operations.backup(to, actor).await?),
+        }
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::new(failure.to_string()).hint(failure.hint())
+    }
+}
+
+/// Standard output is for results here: what a server would write there goes to standard error.
+fn auditor(config: &config::Config) -> io::Result<Auditor> {
+    let failures = IntCounter::new("failures", "not shown").map_err(io::Error::other)?;
+    match &config.audit {
+        config::Audit::Stdout => Auditor::to(Box::new(io::stderr()), Arc::new(SystemClock), failures),
+        place => Auditor::open(place, Arc::new(SystemClock), failures),
+    }
+}
+
+fn denied(path: &Path) -> Trouble {
+    Trouble::new(format!("the control socket {} is not yours", path.display()))
+        .hint("run this as root, or as the user that the server runs as")
+}
+
+fn encoded(query: &impl Serialize) -> String {
+    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(query) else { return String::new() };
+    let mut out = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in &fields {
+        match value {
+            serde_json::Value::Null => {}
+            serde_json::Value::String(text) => {
+                out.append_pair(name, text);
+            }
+            other => {
+                out.append_pair(name, &other.to_string());
+            }
+        }
+    }
+    out.finish()
+}
+
+/// One request to the control socket.
+async fn call<T: DeserializeOwned>(
+    socket: &Path,
+    method: Method,
+    target: &str,
+    body: Option<&impl Serialize>,
+) -> Result<T, Trouble> {
+    let broken = |error: &dyn std::fmt::Display| {
+        Trouble::new(format!("the server on {} broke off: {error}", socket.display()))
+            .hint("whether it was done is not known: look with `sluis user show`")
+    };
+    let stream = UnixStream::connect(socket).await.map_err(|error| broken(&error))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+    tokio::spawn(connection);
+    let body = body.map(|body| serde_json::to_vec(body).unwrap_or_default()).unwrap_or_default();
+    let request = Request::builder()
+        .method(method)
+        .uri(target)
+        .header(http::header::HOST, "sluis")
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(Full::new(bytes::Bytes::from(body)))
+        .map_err(|error| broken(&error))?;
+    let answer = sender.send_request(request).await.map_err(|error| {
+        // a server that refuses the peer hangs up before it reads
+        if error.is_incomplete_message() || error.is_canceled() { denied(socket) } else { broken(&error) }
+    })?;
+    let status = answer.status();
+    let bytes = answer.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();
+    if status.is_success() {
+        let text: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
+        return serde_json::from_slice(text).map_err(|error| broken(&error));
+    }
+    match serde_json::from_slice::<Problem>(&bytes) {
+        Ok(problem) => Err(Trouble::new(problem.title).hint(problem.hint)),
+        Err(_) => {
+            Err(Trouble::new(format!("the server answered {status}: {}", String::from_utf8_lossy(&bytes))))
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The command line: what was typed, and what is shown. The work is done elsewhere (`app`, `admin`, `config`).
+//!
+//! Whatever goes wrong ends as one readable message on standard error with what to do next, and exit code 1 (2 for a
+//! wrong command line). Standard output has results only, so that it can be piped.
+
+mod channel;
+mod check;
+mod demo;
+mod keys;
+mod shown;
+mod users;
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::LazyLock,
+};
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::{app, config, log};
+
+/// Where the configuration is unless somebody says otherwise.
+pub const DEFAULT_CONFIG: &str = "/etc/sluis/config.yaml";
+
+/// Multi-factor authentication in front of apps that know only a password.
+#[derive(Parser)]
+#[command(name = "sluis", version = VERSION.as_str(), arg_required_else_help = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Args)]
+struct ConfigFile {
+    /// Configuration file
+    #[arg(short, long, env = "SLUIS_CONFIG", default_value = DEFAULT_CONFIG, value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the proxy
+    Serve(ConfigFile),
+    /// Look for faults in a configuration and show what it would serve
+    Check(ConfigFile),
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
+    /// Show Sluis in front of a small legacy app, on this machine
+    Demo(demo::Options),
+    /// Look after users: list, show, reset, block, unblock
+    User(users::Options),
+    /// Copy the store to a new file, also while the server runs
+    Backup(users::Backup),
+    /// Make master keys
+    Keys(keys::Options),
+    /// Print completions for a shell
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Something went wrong; the text is for the person at the terminal.
+#[derive(Debug)]
+struct Trouble {
+    /// What happened.
+    what: String,
+    /// What to do next.
+    hint: Option<String>,
+}
+
+type Done = Result<(), Trouble>;
+
+impl Trouble {
+    fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), hint: None }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl From<anyhow::Error> for Trouble {
+    fn from(error: anyhow::Error) -> Self {
+        Self::new(format!("{error:#}"))
+    }
+}
+
+/// Runs one command line.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut out = io::stdout().lock();
+    match run(cli.command, &mut out).and_then(|()| written(out.flush())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => {
+            let mut err = io::stderr().lock();
+            let _ = writeln!(err, "sluis: {}", trouble.what);
+            if let Some(hint) = trouble.hint {
+                let _ = writeln!(err, "       {hint}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command, out: &mut dyn Write) -> Done {
+    match command {
+        Command::Serve(file) => {
+            let loaded = load(&file)?;
+            log::start(&loaded.config.log)?;
+            for warning in &loaded.warnings {
+                tracing::warn!(file = %file.config.display(), "{warning}");
+            }
+            Ok(app::run(loaded.config)?)
+        }
+        Command::Check(file) => check::run(&file, out),
+        Command::Schema => {
+            let text = serde_json::to_string_pretty(&config::schema()).unwrap_or_default();
+            say(out, &text)
+        }
+        Command::Demo(options) => demo::run(&options, out),
+        Command::User(options) => users::run(&options, out),
+        Command::Backup(options) => users::backup(&options, out),
+        Command::Keys(options) => keys::run(&options, out),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "sluis", &mut text);
+            written(out.write_all(&text))
+        }
+    }
+}
+
+fn load(file: &ConfigFile) -> Result<config::Loaded, Trouble> {
+    let path = &file.config;
+    if let Err(error) = std::fs::metadata(path) {
+        let hint = "name another with `--config FILE` or SLUIS_CONFIG; `sluis demo` needs none";
+        return Err(
+            Trouble::new(format!("the configuration {} cannot be read: {error}", path.display())).hint(hint)
+        );
+    }
+    config::load(path, &|name| std::env::var(name).ok()).map_err(|faults| {
+        let count = faults.0.len();
+        let what = if count == 1 { "one fault".to_owned() } else { format!("{count} faults") };
+        let list: Vec<String> =
+            faults.0.iter().map(|fault| format!("\n  {}", fault.replace('\n', "\n  "))).collect();
+        Trouble::new(format!("{} has {what}:{}", path.display(), list.concat()))
+            .hint("`sluis schema` describes every key")
+    })
+}
+
+/// Writes one line.
+fn say(out: &mut dyn Write, text: &str) -> Done {
+    written(writeln!(out, "{text}"))
+}
+
+/// Who closed the pipe has read enough.
+fn written(result: io::Result<()>) -> Done {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Trouble::new(format!("the output cannot be written: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let commit = option_env!("SLUIS_COMMIT").unwrap_or("no commit given");
+    let kind = if cfg!(debug_assertions) { "debug build" } else { "optimised build" };
+    format!(
+        "{} ({commit}, {kind}, {} {})",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::ARCH,
+        std::env::consts::OS
+    )
+});
+
+#[cfg(test)]
+mod tests;

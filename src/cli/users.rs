@@ -1,0 +1,279 @@
+//! `sluis user …` and `sluis backup`.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use super::{
+    ConfigFile, Done, Trouble,
+    channel::Channel,
+    say,
+    shown::{Table, clean, confirmed, is_interactive, moment},
+};
+use crate::admin::{
+    control::{ListQuery, Named},
+    operations::{State, UserRow},
+};
+
+#[derive(clap::Args)]
+pub struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// List the users that have been seen
+    List {
+        /// Only those whose name contains this
+        #[arg(default_value = "")]
+        part: String,
+        /// How many at most
+        #[arg(short, long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show one user with authenticators
+    Show(One),
+    /// Remove all authenticators of a user and end all sessions: the next login links a new one
+    Reset {
+        #[command(flatten)]
+        one: One,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Let a user pass no more, at once, also in running sessions
+    Block(One),
+    /// Lift a block
+    Unblock(One),
+}
+
+#[derive(clap::Args)]
+struct One {
+    /// The user, as listed or as typed at the login
+    #[arg(value_name = "USER")]
+    name: String,
+    /// Name space, when the configuration has several
+    #[arg(short, long)]
+    realm: Option<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl One {
+    fn named(&self) -> Named {
+        Named { name: self.name.clone(), realm: self.realm.clone() }
+    }
+}
+
+#[derive(clap::Args)]
+struct Common {
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+#[derive(clap::Args)]
+pub struct Backup {
+    /// The new file; must not exist yet
+    to: PathBuf,
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+/// Runs `sluis user …`.
+pub fn run(options: &Options, out: &mut dyn Write) -> Done {
+    let common = match &options.command {
+        Command::List { common, .. } => common,
+        Command::Show(one) | Command::Reset { one, .. } | Command::Block(one) | Command::Unblock(one) => {
+            &one.common
+        }
+    };
+    runtime()?.block_on(async {
+        let channel = Channel::open(&common.file).await?;
+        match &options.command {
+            Command::List { part, limit, .. } => list(&channel, part, *limit, common.json, out).await,
+            Command::Show(one) => show(&channel, one, out).await,
+            Command::Reset { one, yes } => reset(&channel, one, *yes, out).await,
+            Command::Block(one) => set_blocked(&channel, one, true, out).await,
+            Command::Unblock(one) => set_blocked(&channel, one, false, out).await,
+        }
+    })
+}
+
+/// Runs `sluis backup TO`.
+pub fn backup(options: &Backup, out: &mut dyn Write) -> Done {
+    // the server has a working directory of its own
+    let to = std::path::absolute(&options.to)
+        .map_err(|error| Trouble::new(format!("{} is no path: {error}", options.to.display())))?;
+    if to.exists() {
+        return Err(Trouble::new(format!("{} exists already", to.display())).hint("name a new file"));
+    }
+    runtime()?.block_on(async { Channel::open(&options.file).await?.backup(to.clone()).await })?;
+    say(out, &format!("copied the store to {}{}", to.display(), size(&to)))?;
+    say(out, "  the keys of the configuration are needed to use it: keep them apart from it")
+}
+
+async fn list(channel: &Channel, part: &str, limit: u32, json: bool, out: &mut dyn Write) -> Done {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut query = ListQuery { part: part.to_owned(), limit, ..ListQuery::default() };
+    let mut users: Vec<UserRow> = Vec::new();
+    let more = loop {
+        let page = channel.list(&query).await?;
+        let got = page.users.len();
+        users.extend(page.users);
+        query.limit = limit.saturating_sub(users.len());
+        if let Some(last) = users.last() {
+            (query.after_realm, query.after_name) = (Some(last.realm.clone()), Some(last.name.clone()));
+        }
+        if !page.more || got == 0 || query.limit == 0 {
+            break page.more;
+        }
+    };
+    if json {
+        return print_json(out, &users);
+    }
+    if users.is_empty() {
+        let text = if part.is_empty() { "no user has been seen yet" } else { "no user has that in the name" };
+        return say(out, text);
+    }
+    let realms = users.iter().any(|user| Some(&user.realm) != users.first().map(|first| &first.realm));
+    let mut table = Table::new(if realms {
+        &["USER", "STATE", "AUTHENTICATORS", "LAST LOGIN (UTC)", "REALM"]
+    } else {
+        &["USER", "STATE", "AUTHENTICATORS", "LAST LOGIN (UTC)"]
+    });
+    for user in &users {
+        let cells = [
+            &*user.name,
+            &state(user),
+            &user.authenticators.to_string(),
+            &moment(user.last_login_at.as_deref()),
+        ];
+        if realms {
+            table.row(&[cells.as_slice(), &[&user.realm]].concat());
+        } else {
+            table.row(&cells);
+        }
+    }
+    say(out, &table.text())?;
+    if more {
+        say(out, &format!("… and more: `--limit {}` shows them", limit.saturating_mul(10)))
+    } else {
+        Ok(())
+    }
+}
+
+async fn show(channel: &Channel, one: &One, out: &mut dyn Write) -> Done {
+    let details = channel.show(&one.named()).await?;
+    if one.common.json {
+        return print_json(out, &details);
+    }
+    let user = &details.user;
+    let mut table = Table::new(&["User", &clean(&user.name)]);
+    table.row(&["Realm", &user.realm]);
+    table.row(&["State", &state(user)]);
+    table.row(&["First seen", &moment(user.first_seen_at.as_deref())]);
+    table.row(&["Last login", &moment(user.last_login_at.as_deref())]);
+    if user.failures > 0 {
+        table.row(&["Wrong codes", &format!("{} since the last right one", user.failures)]);
+    }
+    say(out, &table.text())?;
+    say(out, "")?;
+    if details.authenticators.is_empty() {
+        return say(out, "No authenticator: one is linked at the next login, if the policy lets this user.");
+    }
+    let mut table = Table::new(&["AUTHENTICATOR", "KIND", "LINKED (UTC)", "LAST USED (UTC)", "CLOCK"]);
+    for a in &details.authenticators {
+        let clock =
+            if a.clock_off_secs == 0 { "right".to_owned() } else { format!("{:+} s", a.clock_off_secs) };
+        table.row(&[
+            &a.name,
+            &a.method,
+            &moment(Some(&a.confirmed_at)),
+            &moment(a.last_used_at.as_deref()),
+            &clock,
+        ]);
+    }
+    say(out, &table.text())
+}
+
+async fn reset(channel: &Channel, one: &One, yes: bool, out: &mut dyn Write) -> Done {
+    if !yes && !one.common.json && is_interactive() {
+        let details = channel.show(&one.named()).await?;
+        let question = format!(
+            "Remove {} of {} and end all sessions?",
+            authenticators(details.authenticators.len()),
+            clean(&details.user.name)
+        );
+        if !confirmed(&question) {
+            return Err(Trouble::new("nothing was done"));
+        }
+    }
+    let done = channel.reset(&one.named()).await?;
+    if one.common.json {
+        return print_json(out, &done);
+    }
+    let removed = authenticators(done.removed);
+    say(out, &format!("{}: removed {removed} and ended all sessions", clean(&done.name)))?;
+    say(out, "  a new one is linked at the next login; tell the user to delete the old entry in the app")
+}
+
+async fn set_blocked(channel: &Channel, one: &One, blocked: bool, out: &mut dyn Write) -> Done {
+    let user = channel.set_blocked(&one.named(), blocked).await?;
+    if one.common.json {
+        return print_json(out, &user);
+    }
+    let name = clean(&user.name);
+    say(
+        out,
+        &if blocked {
+            format!("{name} is blocked and passes no more")
+        } else {
+            format!("{name} is not blocked")
+        },
+    )?;
+    match user.state {
+        _ if user.first_seen_at.is_none() => {
+            say(out, "  nobody of that name has logged in yet: is it spelled right?")
+        }
+        State::Locked => say(out, "  still locked by wrong codes: `sluis user reset` lifts that"),
+        _ => Ok(()),
+    }
+}
+
+fn state(user: &UserRow) -> String {
+    match &user.wait_until {
+        Some(until) => format!("waiting until {}", until.get(11..19).unwrap_or(until)),
+        None => user.state.text().to_owned(),
+    }
+}
+
+fn authenticators(count: usize) -> String {
+    match count {
+        0 => "no authenticator".to_owned(),
+        1 => "1 authenticator".to_owned(),
+        many => format!("{many} authenticators"),
+    }
+}
+
+fn size(path: &Path) -> String {
+    std::fs::metadata(path)
+        .map_or_else(|_| String::new(), |about| format!(" ({} KiB)", about.len().div_ceil(1024)))
+}
+
+fn print_json(out: &mut dyn Write, value: &impl Serialize) -> Done {
+    say(out, &serde_json::to_string_pretty(value).unwrap_or_default())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Trouble> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Trouble::new(format!("no runtime: {error}")))
+}
