@@ -7,15 +7,16 @@ use axum::http::StatusCode;
 
 use super::{
     reply::{Answer, Fault, Page},
-    view::{MessagePage, Problem, Sign},
+    view::{Frame, MessagePage, Problem, Sign},
     visitor::Visitor,
 };
 use crate::{
     audit::Event,
     base::clock::UnixMillis,
     factor::{Hint, Proof, Verdict},
+    i18n::Language,
     metrics::{Challenge, Lockout, SessionGround},
-    model::{DeviceId, Method, UserKey},
+    model::{DeviceId, Method, RequestId, UserKey},
     session::{
         admission::Completion,
         token::{Pending, Purpose},
@@ -60,7 +61,7 @@ pub(super) fn refused(
     }
     match verdict {
         Verdict::Wrong { hint, next, .. } => {
-            let mut problem = explain(visitor, hint);
+            let mut problem = explain(visitor.language, &visitor.visit.app.totp.issuer, hint);
             match next {
                 Next::Again => {}
                 Next::Wait { until } => {
@@ -85,65 +86,31 @@ pub(super) fn refused(
 
 /// Nothing is pending any more: to the app's login page.
 pub(super) fn expired(visitor: &Visitor) -> Result<Answer, Fault> {
-    let frame = visitor.frame();
-    let html = MessagePage::new(frame, Sign::Wait, frame.t("expired-title"), vec![frame.t("expired-text")])
-        .with_link(visitor.login_page(), frame.t("to-login"))
-        .render()?;
+    let html = expired_page(visitor.frame(), visitor.login_page()).render()?;
     Ok(Answer::page(StatusCode::FORBIDDEN, html))
 }
 
 /// The user has no authenticator and may not enrol one from here.
 pub(super) fn not_set_up(visitor: &Visitor) -> Result<Answer, Fault> {
-    let frame = visitor.frame();
-    let text = visitor.language.text_with("none-text", "app", visitor.visit.app.name.as_str());
-    let texts = vec![text, frame.t("none-ask")];
-    let html = MessagePage::new(frame, Sign::Note, frame.t("none-title"), texts)
-        .with_link(visitor.login_page(), frame.t("to-login"))
-        .render()?;
+    let html = not_set_up_page(visitor.frame(), visitor.login_page()).render()?;
     Ok(Answer::page(StatusCode::FORBIDDEN, html))
 }
 
 /// The problem of an empty field: nothing was checked, nothing counted.
-pub(super) fn empty(visitor: &Visitor) -> Problem {
-    let t = |key| visitor.language.text(key);
+pub(super) fn empty(language: Language) -> Problem {
+    let t = |key| language.text(key);
     Problem { title: t("wrong-empty-title"), text: Some(t("wrong-empty")), checks: Vec::new() }
 }
 
-fn wait(visitor: &Visitor, until: UnixMillis) -> Result<Answer, Fault> {
-    let frame = visitor.frame();
-    let left = until.since(visitor.now);
-    let text = visitor.language.text_with("wait-text", "time", visitor.language.duration(left));
-    let html = MessagePage::new(frame, Sign::Wait, frame.t("wait-title"), vec![text])
-        .with_link(visitor.path("challenge"), frame.t("wait-again"))
-        .render()?;
-    let status = StatusCode::TOO_MANY_REQUESTS;
-    Ok(Answer::Page(Page { status, html, cookies: Vec::new(), retry_after: Some(left) }))
-}
-
-fn locked(visitor: &Visitor) -> Result<Answer, Fault> {
-    let frame = visitor.frame();
-    let texts = vec![frame.t("locked-text"), frame.t("locked-not-you")];
-    let mut page = MessagePage::new(frame, Sign::Lock, frame.t("locked-title"), texts);
-    page.failed = true;
-    page.request_id = Some(visitor.visit.request_id.as_str());
-    Ok(Answer::page(StatusCode::FORBIDDEN, page.render()?))
-}
-
-fn lockout(visitor: &Visitor, kind: Lockout, user: &UserKey, device: DeviceId) {
-    visitor.pages.metrics.lockouts.count(kind);
-    visitor.record(&Event::LockedOut { hard: kind == Lockout::Hard }, user, device);
-}
-
 /// A wrong code in words: what may be wrong, and what to check. [B7, B14]
-fn explain(visitor: &Visitor, hint: Hint) -> Problem {
-    let t = |key| visitor.language.text(key);
+pub(super) fn explain(language: Language, issuer: &str, hint: Hint) -> Problem {
+    let t = |key| language.text(key);
     match hint {
         Hint::Malformed => {
             Problem { title: t("wrong-form-title"), text: Some(t("wrong-form")), checks: Vec::new() }
         }
         Hint::Mismatch => {
-            let issuer = visitor.visit.app.totp.issuer.as_str();
-            let account = visitor.language.text_with("challenge-help-account", "issuer", issuer);
+            let account = language.text_with("challenge-help-account", "issuer", issuer);
             let checks = vec![t("challenge-help-newest"), account, t("challenge-help-clock")];
             Problem { title: t("wrong-title"), text: Some(t("wrong-check")), checks }
         }
@@ -151,15 +118,61 @@ fn explain(visitor: &Visitor, hint: Hint) -> Problem {
             Problem { title: t("wrong-used-title"), text: Some(t("wrong-used")), checks: Vec::new() }
         }
         Hint::ClockOff { secs } => {
-            let time = visitor.language.duration(Duration::from_secs(secs.unsigned_abs()));
+            let time = language.duration(Duration::from_secs(secs.unsigned_abs()));
             let text = if secs > 0 {
-                visitor.language.text_with("wrong-clock-ahead", "time", time)
+                language.text_with("wrong-clock-ahead", "time", time)
             } else {
-                visitor.language.text_with("wrong-clock-behind", "time", time)
+                language.text_with("wrong-clock-behind", "time", time)
             };
             Problem { title: t("wrong-clock-title"), text: Some(text), checks: vec![t("wrong-clock-fix")] }
         }
     }
+}
+
+/// "Log in again".
+pub(super) fn expired_page(frame: Frame<'_>, login_page: String) -> MessagePage<'_> {
+    MessagePage::new(frame, Sign::Wait, frame.t("expired-title"), vec![frame.t("expired-text")])
+        .with_link(login_page, frame.t("to-login"))
+}
+
+/// "Not set up here: ask your administrator".
+pub(super) fn not_set_up_page(frame: Frame<'_>, login_page: String) -> MessagePage<'_> {
+    let text = frame.language.text_with("none-text", "app", frame.brand());
+    MessagePage::new(frame, Sign::Note, frame.t("none-title"), vec![text, frame.t("none-ask")])
+        .with_link(login_page, frame.t("to-login"))
+}
+
+/// "Too many wrong codes: wait".
+pub(super) fn wait_page(frame: Frame<'_>, left: Duration) -> MessagePage<'_> {
+    let text = frame.language.text_with("wait-text", "time", frame.language.duration(left));
+    MessagePage::new(frame, Sign::Wait, frame.t("wait-title"), vec![text])
+        .with_link(format!("{}/challenge", frame.prefix), frame.t("wait-again"))
+}
+
+/// "Too many wrong codes: ask your administrator".
+pub(super) fn locked_page<'a>(frame: Frame<'a>, request_id: &'a RequestId) -> MessagePage<'a> {
+    let texts = vec![frame.t("locked-text"), frame.t("locked-not-you")];
+    let mut page = MessagePage::new(frame, Sign::Lock, frame.t("locked-title"), texts);
+    page.failed = true;
+    page.request_id = Some(request_id.as_str());
+    page
+}
+
+fn wait(visitor: &Visitor, until: UnixMillis) -> Result<Answer, Fault> {
+    let left = until.since(visitor.now);
+    let html = wait_page(visitor.frame(), left).render()?;
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    Ok(Answer::Page(Page { status, html, cookies: Vec::new(), retry_after: Some(left) }))
+}
+
+fn locked(visitor: &Visitor) -> Result<Answer, Fault> {
+    let html = locked_page(visitor.frame(), &visitor.visit.request_id).render()?;
+    Ok(Answer::page(StatusCode::FORBIDDEN, html))
+}
+
+fn lockout(visitor: &Visitor, kind: Lockout, user: &UserKey, device: DeviceId) {
+    visitor.pages.metrics.lockouts.count(kind);
+    visitor.record(&Event::LockedOut { hard: kind == Lockout::Hard }, user, device);
 }
 
 fn outcome(verdict: &Verdict) -> Challenge {

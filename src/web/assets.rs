@@ -61,3 +61,15 @@ fn asset(name: &'static str, content_type: &'static str, bytes: &'static [u8]) -
     };
     Asset { name, file, content_type, bytes }
 }
+
+/// Whether a file of this name is served.
+#[cfg(test)]
+pub(super) fn exists(file: &str) -> bool {
+    ASSETS.iter().any(|a| a.file == file)
+}
+
+/// All files with their bytes.
+#[cfg(test)]
+pub(super) fn all() -> impl Iterator<Item = (&'static str, &'static [u8])> {
+    ASSETS.iter().map(|a| (a.file.as_str(), a.bytes))
+}

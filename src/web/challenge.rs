@@ -1,5 +1,7 @@
 //! `challenge`: asks the user of a pending login for a code, and completes the login with it.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::{body::Body, http::StatusCode, response::Response};
 
@@ -7,7 +9,7 @@ use super::{
     admit,
     forms::{self, Form},
     reply::{Answer, Fault},
-    view::{ChallengePage, Problem},
+    view::{ChallengePage, Frame, Problem},
     visitor::Visitor,
 };
 use crate::{
@@ -53,7 +55,7 @@ async fn check(visitor: &Visitor, body: Body) -> Result<Answer, Fault> {
     }
     let code = posted.code();
     if code.is_empty() {
-        return form(visitor, &pending, Some(admit::empty(visitor)));
+        return form(visitor, &pending, Some(admit::empty(visitor.language)));
     }
     let challenges = &visitor.pages.metrics.challenges;
     let verdict = visitor.pages.totp.verify(&pending.user, &code).await.inspect_err(|_| {
@@ -100,39 +102,54 @@ fn not_enrolled(visitor: &Visitor, pending: &Pending) -> Result<Answer, Fault> {
 }
 
 fn form(visitor: &Visitor, pending: &Pending, problem: Option<Problem>) -> Result<Answer, Fault> {
-    let t = |key| visitor.language.text(key);
-    let issuer = visitor.visit.app.totp.issuer.as_str();
-    let validity = visitor.requirement(&pending.user).map(|r| r.validity).filter(|v| !v.is_zero());
-    let (title, lead, submit) = match pending.purpose {
-        Purpose::Login => (
-            t("challenge-title"),
-            visitor.language.text_with("challenge-lead", "issuer", issuer),
-            t("challenge-submit"),
-        ),
-        Purpose::StepUp { .. } => {
-            (t("challenge-title-again"), t("challenge-again-lead"), t("challenge-again-submit"))
-        }
-    };
-    let failed = problem.is_some();
-    let html = ChallengePage {
-        frame: visitor.frame(),
-        title,
-        wide: false,
-        failed,
+    let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+    let asked = Asked {
         user: pending.user.name.as_str(),
+        issuer: &visitor.visit.app.totp.issuer,
+        again: pending.purpose != Purpose::Login,
+        validity: visitor.requirement(&pending.user).map(|r| r.validity).unwrap_or_default(),
+        token: forms::token(&visitor.pages.keyring, PURPOSE, &pending.login.0),
+    };
+    Ok(Answer::page(status, page(visitor.frame(), asked, problem).render()?))
+}
+
+/// What the page asks, and whom.
+pub(super) struct Asked<'a> {
+    pub user: &'a str,
+    pub issuer: &'a str,
+    /// A running session is to prove itself again.
+    pub again: bool,
+    /// How long the proof will be remembered.
+    pub validity: Duration,
+    pub token: String,
+}
+
+/// The page.
+pub(super) fn page<'a>(frame: Frame<'a>, asked: Asked<'a>, problem: Option<Problem>) -> ChallengePage<'a> {
+    let language = frame.language;
+    let (title, lead, submit) = if asked.again {
+        ("challenge-title-again", frame.t("challenge-again-lead"), "challenge-again-submit")
+    } else {
+        let lead = language.text_with("challenge-lead", "issuer", asked.issuer);
+        ("challenge-title", lead, "challenge-submit")
+    };
+    let remembered = (!asked.validity.is_zero()).then(|| language.duration(asked.validity));
+    ChallengePage {
+        frame,
+        title: frame.t(title),
+        wide: false,
+        failed: problem.is_some(),
+        user: asked.user,
         lead,
         problem,
-        token: forms::token(&visitor.pages.keyring, PURPOSE, &pending.login.0),
-        submit,
-        remember: validity
-            .map(|v| visitor.language.text_with("challenge-remember", "time", visitor.language.duration(v))),
+        token: asked.token,
+        submit: frame.t(submit),
+        remember: remembered.map(|time| language.text_with("challenge-remember", "time", time)),
         helps: vec![
-            t("challenge-help-newest"),
-            visitor.language.text_with("challenge-help-account", "issuer", issuer),
-            t("challenge-help-clock"),
-            t("challenge-help-lost"),
+            frame.t("challenge-help-newest"),
+            language.text_with("challenge-help-account", "issuer", asked.issuer),
+            frame.t("challenge-help-clock"),
+            frame.t("challenge-help-lost"),
         ],
     }
-    .render()?;
-    Ok(Answer::page(if failed { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK }, html))
 }

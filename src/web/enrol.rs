@@ -17,7 +17,7 @@ use super::{
     admit,
     forms::{self, Form},
     reply::{self, Answer, Fault},
-    view::{EnrolPage, MessagePage, Problem, Sign, StoreLinks},
+    view::{EnrolPage, Frame, MessagePage, Problem, Sign, StoreLinks},
     visitor::Visitor,
 };
 use crate::{
@@ -71,7 +71,7 @@ async fn check(visitor: &Visitor, body: Body) -> Result<Answer, Fault> {
     let name = name(visitor, posted.get("name"));
     let code = posted.code();
     if code.is_empty() {
-        return form(visitor, &candidate, Some(&name), Some(admit::empty(visitor)));
+        return form(visitor, &candidate, Some(&name), Some(admit::empty(visitor.language)));
     }
     let (user, device) = (candidate.user().clone(), candidate.device());
     let room = candidate.room(visitor.visit.app.totp.at_most);
@@ -92,7 +92,9 @@ async fn check(visitor: &Visitor, body: Body) -> Result<Answer, Fault> {
             match candidate {
                 // Somebody else was faster: this login must now pass the challenge like any other.
                 Candidate::First(_) => Ok(Answer::to(visitor.path("challenge"))),
-                Candidate::Another(_) => too_many(visitor),
+                Candidate::Another(_) => {
+                    Ok(Answer::page(StatusCode::CONFLICT, too_many(visitor.frame()).render()?))
+                }
             }
         }
     }
@@ -151,28 +153,8 @@ async fn enrolled(visitor: &Visitor, candidate: Candidate, proof: Proof) -> Resu
             visitor.record(&event, &pending.user, pending.device);
             admit::complete(visitor, pending, proof).await
         }
-        Candidate::Another(_) => {
-            let frame = visitor.frame();
-            let html = MessagePage::new(
-                frame,
-                Sign::Done,
-                frame.t("enrol-done-title"),
-                vec![frame.t("enrol-done-text")],
-            )
-            .with_link("/".to_owned(), to_app(visitor))
-            .render()?;
-            Ok(Answer::page(StatusCode::OK, html))
-        }
+        Candidate::Another(_) => Ok(Answer::page(StatusCode::OK, done(visitor.frame()).render()?)),
     }
-}
-
-fn too_many(visitor: &Visitor) -> Result<Answer, Fault> {
-    let frame = visitor.frame();
-    let texts = vec![frame.t("enrol-too-many-text")];
-    let html = MessagePage::new(frame, Sign::Note, frame.t("enrol-too-many-title"), texts)
-        .with_link("/".to_owned(), to_app(visitor))
-        .render()?;
-    Ok(Answer::page(StatusCode::CONFLICT, html))
 }
 
 fn form(
@@ -181,57 +163,95 @@ fn form(
     name: Option<&str>,
     problem: Option<Problem>,
 ) -> Result<Answer, Fault> {
-    let t = |key| visitor.language.text(key);
-    let with = |key, name, value: &str| visitor.language.text_with(key, name, value.to_owned());
+    let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     let login = candidate.login(visitor);
     let user = candidate.user();
     let issuer = visitor.visit.app.totp.issuer.as_str();
     let offer = visitor.pages.totp.offer(login, user, issuer).map_err(Fault::Internal)?;
-    let label = format!("{issuer} ({})", user.name);
-    let app = visitor.visit.app.name.as_str();
-    let (title, who_label, lead, other_url, other_label) = match candidate {
-        Candidate::First(_) => (
-            t("enrol-title"),
-            t("logging-in-as"),
-            with("enrol-lead", "app", app),
-            visitor.path("login"),
-            t("challenge-other"),
-        ),
-        Candidate::Another(_) => {
-            (t("enrol-title-more"), t("logged-in-as"), t("enrol-more-lead"), "/".to_owned(), to_app(visitor))
-        }
-    };
     let key = zeroize::Zeroizing::new(offer.groups.expose().replace(' ', ""));
-    let default_name = t("enrol-name-default");
-    let failed = problem.is_some();
-    let html = EnrolPage {
-        frame: visitor.frame(),
-        title,
-        wide: true,
-        failed,
-        who_label,
+    let shown = Shown {
         user: user.name.as_str(),
-        lead,
-        problem,
+        issuer,
+        more: matches!(candidate, Candidate::Another(_)),
         token: forms::token(&visitor.pages.keyring, PURPOSE, &login.0),
-        stores: STORES,
-        old: with("enrol-old", "label", &label),
         svg: offer.svg.expose(),
         url: offer.url.expose(),
-        key_hint: with("enrol-key-hint", "user", user.name.as_str()),
         groups: offer.groups.expose(),
         key: &key,
+        name,
+    };
+    Ok(Answer::page(status, page(visitor.frame(), shown, problem).render()?))
+}
+
+/// What the page shows, and to whom.
+pub(super) struct Shown<'a> {
+    pub user: &'a str,
+    pub issuer: &'a str,
+    /// One more authenticator.
+    pub more: bool,
+    pub token: String,
+    pub svg: &'a str,
+    pub url: &'a str,
+    pub groups: &'a str,
+    pub key: &'a str,
+    /// The authenticator's name as typed before.
+    pub name: Option<&'a str>,
+}
+
+/// The page.
+pub(super) fn page<'a>(frame: Frame<'a>, shown: Shown<'a>, problem: Option<Problem>) -> EnrolPage<'a> {
+    let language = frame.language;
+    let with = |key, name, value: &str| language.text_with(key, name, value.to_owned());
+    let label = format!("{} ({})", shown.issuer, shown.user);
+    let app = frame.brand();
+    let (title, who_label, lead) = if shown.more {
+        ("enrol-title-more", "logged-in-as", frame.t("enrol-more-lead"))
+    } else {
+        ("enrol-title", "logging-in-as", with("enrol-lead", "app", &app))
+    };
+    let (other_url, other_label) = if shown.more {
+        ("/".to_owned(), with("to-app", "app", &app))
+    } else {
+        (format!("{}/login", frame.prefix), frame.t("challenge-other"))
+    };
+    EnrolPage {
+        frame,
+        title: frame.t(title),
+        wide: true,
+        failed: problem.is_some(),
+        who_label: frame.t(who_label),
+        user: shown.user,
+        lead,
+        problem,
+        token: shown.token,
+        stores: STORES,
+        old: with("enrol-old", "label", &label),
+        svg: shown.svg,
+        url: shown.url,
+        key_hint: with("enrol-key-hint", "user", shown.user),
+        groups: shown.groups,
+        key: shown.key,
         code_hint: with("enrol-code-hint", "label", &label),
-        name: name.unwrap_or(&default_name),
+        name: shown.name.map_or_else(|| frame.t("enrol-name-default"), str::to_owned),
         other_url,
         other_label,
     }
-    .render()?;
-    Ok(Answer::page(if failed { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK }, html))
 }
 
-fn to_app(visitor: &Visitor) -> String {
-    visitor.language.text_with("to-app", "app", visitor.visit.app.name.as_str())
+/// One more authenticator has been linked.
+pub(super) fn done(frame: Frame<'_>) -> MessagePage<'_> {
+    MessagePage::new(frame, Sign::Done, frame.t("enrol-done-title"), vec![frame.t("enrol-done-text")])
+        .with_link("/".to_owned(), to_app(frame))
+}
+
+/// There is no room for one more.
+pub(super) fn too_many(frame: Frame<'_>) -> MessagePage<'_> {
+    MessagePage::new(frame, Sign::Note, frame.t("enrol-too-many-title"), vec![frame.t("enrol-too-many-text")])
+        .with_link("/".to_owned(), to_app(frame))
+}
+
+fn to_app(frame: Frame<'_>) -> String {
+    frame.language.text_with("to-app", "app", frame.brand())
 }
 
 /// The name of the authenticator as it is kept: one line, not too long, never empty.

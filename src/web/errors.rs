@@ -87,12 +87,22 @@ pub(super) fn page(status: StatusCode, visitor: &Visitor) -> Answer {
 /// A form that did not come from our own page, or not for this login.
 pub(super) fn foreign_form(visitor: &Visitor) -> Answer {
     let frame = Frame { languages: false, ..visitor.frame() };
+    let page = foreign_form_page(frame, visitor.login_page(), &visitor.visit.request_id);
+    Answer::page(StatusCode::FORBIDDEN, page.render().unwrap_or_default())
+}
+
+/// "This form is no longer valid".
+pub(super) fn foreign_form_page<'a>(
+    frame: Frame<'a>,
+    login_page: String,
+    request_id: &'a RequestId,
+) -> MessagePage<'a> {
     let mut page =
         MessagePage::new(frame, Sign::Note, frame.t("error-form-title"), vec![frame.t("error-form-text")])
-            .with_link(visitor.login_page(), frame.t("to-login"));
+            .with_link(login_page, frame.t("to-login"));
     page.failed = true;
-    page.request_id = Some(visitor.visit.request_id.as_str());
-    Answer::page(StatusCode::FORBIDDEN, page.render().unwrap_or_default())
+    page.request_id = Some(request_id.as_str());
+    page
 }
 
 fn explain<'a>(status: StatusCode, frame: Frame<'a>, request_id: Option<&'a RequestId>) -> MessagePage<'a> {

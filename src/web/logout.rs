@@ -10,7 +10,7 @@ use axum::{
 use super::{
     forms::{self, Form},
     reply::{Answer, Fault, Page},
-    view::{Confirm, Link, MessagePage, Sign},
+    view::{Confirm, Frame, Link, MessagePage, Sign},
     visitor::Visitor,
 };
 use crate::{audit::Event, session::cookie::Kind};
@@ -36,18 +36,27 @@ pub(super) async fn to_login(visitor: Visitor) -> Response {
 
 fn button(visitor: &Visitor) -> Result<Answer, Fault> {
     let Some(live) = visitor.session() else { return signed_out(visitor, Vec::new()) };
-    let frame = visitor.frame();
-    let app = visitor.visit.app.name.as_str();
-    let text = visitor.language.text_with("logout-text", "app", app);
+    let session = live.session();
+    let token = forms::token(&visitor.pages.keyring, PURPOSE, &session.id.0);
+    let html = ask_page(visitor.frame(), session.user.name.as_str(), token).render()?;
+    Ok(Answer::page(StatusCode::OK, html))
+}
+
+/// "Do you want to log out?"
+pub(super) fn ask_page<'a>(frame: Frame<'a>, user: &'a str, token: String) -> MessagePage<'a> {
+    let text = frame.language.text_with("logout-text", "app", frame.brand());
     let mut page = MessagePage::new(frame, Sign::Lock, frame.t("logout-title"), vec![text]);
-    page.user = Some(live.session().user.name.as_str());
-    page.form = Some(Confirm {
-        action: visitor.path("logout"),
-        token: forms::token(&visitor.pages.keyring, PURPOSE, &live.session().id.0),
-        label: frame.t("logout-submit"),
-    });
+    page.user = Some(user);
+    let action = format!("{}/logout", frame.prefix);
+    page.form = Some(Confirm { action, token, label: frame.t("logout-submit") });
     page.link = Some(Link { href: "/".to_owned(), label: frame.t("logout-stay") });
-    Ok(Answer::page(StatusCode::OK, page.render()?))
+    page
+}
+
+/// "You are logged out".
+pub(super) fn signed_out_page(frame: Frame<'_>, login_page: String) -> MessagePage<'_> {
+    MessagePage::new(frame, Sign::Done, frame.t("signed-out-title"), vec![frame.t("signed-out-text")])
+        .with_link(login_page, frame.t("signed-out-again"))
 }
 
 async fn sign_out(visitor: &Visitor, body: Body) -> Result<Answer, Fault> {
@@ -65,10 +74,6 @@ async fn sign_out(visitor: &Visitor, body: Body) -> Result<Answer, Fault> {
 }
 
 fn signed_out(visitor: &Visitor, cookies: Vec<HeaderValue>) -> Result<Answer, Fault> {
-    let frame = visitor.frame();
-    let html =
-        MessagePage::new(frame, Sign::Done, frame.t("signed-out-title"), vec![frame.t("signed-out-text")])
-            .with_link(visitor.login_page(), frame.t("signed-out-again"))
-            .render()?;
+    let html = signed_out_page(visitor.frame(), visitor.login_page()).render()?;
     Ok(Answer::Page(Page { status: StatusCode::OK, html, cookies, retry_after: None }))
 }

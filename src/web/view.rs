@@ -101,7 +101,7 @@ pub(super) struct EnrolPage<'a> {
     /// The setup key without spaces, to copy.
     pub key: &'a str,
     pub code_hint: String,
-    pub name: &'a str,
+    pub name: String,
     pub other_url: String,
     pub other_label: String,
 }

@@ -1,0 +1,206 @@
+//! Every page, rendered from samples in every language: well-formed, accessible in structure, nothing left over.
+//!
+//! `SLUIS_TEST_PAGES=DIR` keeps the pages and what they load in `DIR`, to be served and looked at.
+
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+
+use axum::http::StatusCode;
+use regex::Regex;
+
+use super::super::{admit, assets, challenge, enrol, error_page, errors, logout, view::Frame};
+use crate::{factor::Hint, i18n::Language, model::RequestId};
+
+const PREFIX: &str = "/.sluis";
+const SETUP_URL: &str =
+    "otpauth://totp/Care%20records:anna?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&issuer=Care%20records";
+
+/// A name that would break out of every context it could stand in.
+const HOSTILE: &str = "\"><script>alert(1)</script>&amp;{{7*7}}' onload=x";
+
+/// (file name, document)
+fn samples(language: Language) -> Vec<(String, String)> {
+    let frame = Frame { language, prefix: PREFIX, app: Some("Care records"), languages: true };
+    let id = RequestId::new("01jd8c5k2v7m4q").unwrap();
+    let asked = |user, again, hours: u64| challenge::Asked {
+        user,
+        issuer: "Care records",
+        again,
+        validity: Duration::from_secs(hours * 3600),
+        token: "dG9rZW4".to_owned(),
+    };
+    let qr = fast_qr::QRBuilder::new(SETUP_URL).build().unwrap();
+    let svg = fast_qr::convert::svg::SvgBuilder::default().to_str(&qr);
+    let shown = |user, more| enrol::Shown {
+        user,
+        issuer: "Care records",
+        more,
+        token: "dG9rZW4".to_owned(),
+        svg: &svg,
+        url: SETUP_URL,
+        groups: "GEZD GNBV GY3T QOJQ GEZD GNBV GY3T QOJQ",
+        key: "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ",
+        name: None,
+    };
+    let wrong = |hint| Some(admit::explain(language, "Care records", hint));
+    let login = || "/login?next=%2F".to_owned();
+    let text = |t: &dyn askama::DynTemplate| t.dyn_render().unwrap();
+    let mut pages = vec![
+        ("challenge", text(&challenge::page(frame, asked("anna", false, 12), None))),
+        ("challenge-again", text(&challenge::page(frame, asked("anna", true, 0), None))),
+        ("challenge-wrong", text(&challenge::page(frame, asked("anna", false, 12), wrong(Hint::Mismatch)))),
+        ("challenge-form", text(&challenge::page(frame, asked("anna", false, 0), wrong(Hint::Malformed)))),
+        ("challenge-used", text(&challenge::page(frame, asked("anna", false, 0), wrong(Hint::AlreadyUsed)))),
+        (
+            "challenge-clock",
+            text(&challenge::page(frame, asked("anna", false, 0), wrong(Hint::ClockOff { secs: -180 }))),
+        ),
+        (
+            "challenge-empty",
+            text(&challenge::page(frame, asked("anna", false, 0), Some(admit::empty(language)))),
+        ),
+        ("challenge-hostile", text(&challenge::page(frame, asked(HOSTILE, false, 0), None))),
+        ("enrol", text(&enrol::page(frame, shown("anna", false), None))),
+        ("enrol-wrong", text(&enrol::page(frame, shown("anna", false), wrong(Hint::Mismatch)))),
+        ("enrol-more", text(&enrol::page(frame, shown("anna", true), None))),
+        ("enrol-hostile", text(&enrol::page(frame, shown(HOSTILE, false), None))),
+        ("enrol-done", text(&enrol::done(frame))),
+        ("enrol-too-many", text(&enrol::too_many(frame))),
+        ("expired", text(&admit::expired_page(frame, login()))),
+        ("not-set-up", text(&admit::not_set_up_page(frame, login()))),
+        ("wait", text(&admit::wait_page(frame, Duration::from_secs(30)))),
+        ("locked", text(&admit::locked_page(frame, &id))),
+        ("logout", text(&logout::ask_page(frame, "anna", "dG9rZW4".to_owned()))),
+        ("signed-out", text(&logout::signed_out_page(frame, login()))),
+        ("form-refused", text(&errors::foreign_form_page(frame, login(), &id))),
+    ]
+    .into_iter()
+    .map(|(name, html)| (name.to_owned(), html))
+    .collect::<Vec<_>>();
+    for status in [400, 403, 404, 405, 408, 413, 421, 429, 431, 500, 501, 502, 503, 504, 418, 599] {
+        let status = StatusCode::from_u16(status).unwrap();
+        let answer = error_page(status, &id, Some(language.code()), PREFIX);
+        assert_eq!(answer.status(), status);
+        pages.push((format!("error-{}", status.as_u16()), answer.into_body()));
+    }
+    pages
+}
+
+#[test]
+fn every_page_is_well_formed_in_every_language() {
+    for language in Language::ALL {
+        for (name, html) in samples(*language) {
+            let place = format!("{name} in {}", language.code());
+            well_formed(&place, &html);
+            assert!(html.contains(&format!("<html lang=\"{}\">", language.code())), "{place}");
+            assert_eq!(html.matches("<h1>").count(), 1, "{place}: one h1");
+            assert_eq!(html.matches("<main>").count(), 1, "{place}: one main");
+            for leftover in ["{{", "}}", "{%", "Unknown localization", "&amp;amp;"] {
+                let allowed = leftover.starts_with(['{', '}', '&']) && name.ends_with("hostile");
+                assert!(allowed || !html.contains(leftover), "{place} has {leftover}");
+            }
+            assert!(!html.contains("<script>"), "{place}: nobody's name becomes markup");
+        }
+    }
+}
+
+#[test]
+fn the_languages_really_differ() {
+    for ((name, english), (_, dutch)) in
+        samples(Language::English).iter().zip(samples(Language::Dutch).iter())
+    {
+        let title = Regex::new("<h1>(.*?)</h1>").unwrap();
+        let titles = [english, dutch].map(|html| title.captures(html).unwrap()[1].to_owned());
+        assert_ne!(titles[0], titles[1], "{name}");
+    }
+}
+
+/// The policy that goes with the pages allows no inline script or style, so there must be none.
+#[test]
+fn no_page_has_inline_script_or_style_or_loads_from_elsewhere() {
+    let handler = Regex::new(r#"\s(on[a-z]+|style)=""#).unwrap();
+    let loads = Regex::new(r#"<(?:script|link|img|iframe|use|image)[^>]*\s(?:src|href)="([^"]*)""#).unwrap();
+    for (name, html) in samples(Language::English) {
+        if name.ends_with("hostile") {
+            continue;
+        }
+        assert!(!html.contains("<style"), "{name}");
+        assert!(!handler.is_match(&html), "{name}: {:?}", handler.find(&html));
+        for found in loads.captures_iter(&html) {
+            let url = &found[1];
+            assert!(url.starts_with("/.sluis/static/"), "{name} loads {url}");
+            assert!(assets::exists(url.strip_prefix("/.sluis/static/").unwrap()), "{name}: {url} is missing");
+        }
+    }
+}
+
+/// [B5 B10] What makes a phone offer the code, show digits, and take a paste.
+#[test]
+fn b10_the_code_field_invites_autofill_and_does_not_stand_in_the_way_of_a_paste() {
+    for (name, html) in samples(Language::Dutch) {
+        if !html.contains("id=\"code\"") {
+            continue;
+        }
+        let field = Regex::new(r#"<input[^>]*id="code"[^>]*>"#).unwrap().find(&html).unwrap().as_str();
+        for attribute in ["autocomplete=\"one-time-code\"", "inputmode=\"numeric\"", "type=\"text\""] {
+            assert!(field.contains(attribute), "{name}: {attribute}");
+        }
+        assert!(!field.contains("maxlength"), "{name}: \"123 456\" must fit");
+        let wrong = html.contains("id=\"code-error\"");
+        assert_eq!(field.contains("aria-invalid=\"true\""), wrong, "{name}");
+        assert_eq!(field.contains("code-error"), wrong, "{name}");
+        for id in Regex::new(r#"aria-describedby="([^"]*)""#).unwrap().captures_iter(&html) {
+            for id in id[1].split(' ') {
+                assert!(html.contains(&format!("id=\"{id}\"")), "{name}: nothing has the id {id}");
+            }
+        }
+    }
+}
+
+/// Keeps the pages for looking at; does nothing unless asked.
+#[test]
+fn pages_to_look_at() {
+    let Some(dir) = std::env::var_os("SLUIS_TEST_PAGES") else { return };
+    let dir = Path::new(&dir);
+    let statics = dir.join(".sluis/static");
+    fs::create_dir_all(&statics).unwrap();
+    for (file, bytes) in assets::all() {
+        fs::write(statics.join(file), bytes).unwrap();
+    }
+    for language in Language::ALL {
+        for (name, html) in samples(*language) {
+            fs::write(dir.join(format!("{name}.{}.html", language.code())), html).unwrap();
+        }
+    }
+}
+
+/// Every tag is closed in order, every attribute quoted, every id there once.
+fn well_formed(place: &str, html: &str) {
+    const VOID: &[&str] = &["meta", "link", "input", "br", "path", "rect", "circle"];
+    let tag =
+        Regex::new(r#"<(/?)([a-zA-Z][a-zA-Z0-9]*)((?:\s+[a-zA-Z:-]+(?:=(?:"[^"<]*"|'[^'<]*'))?)*)\s*(/?)>"#)
+            .unwrap();
+    assert!(html.starts_with("<!doctype html>"), "{place}");
+    let mut open: Vec<String> = Vec::new();
+    let mut seen = 0;
+    for found in tag.captures_iter(html) {
+        seen += 1;
+        let name = found[2].to_lowercase();
+        if &found[1] == "/" {
+            assert_eq!(open.pop().as_deref(), Some(name.as_str()), "{place}: </{name}>");
+        } else if &found[4] != "/"
+            && !(VOID.contains(&name.as_str()) && !html.contains(&format!("</{name}>")))
+        {
+            open.push(name);
+        }
+    }
+    assert_eq!(open, Vec::<String>::new(), "{place}: never closed");
+    let brackets = html.matches('<').count() - 1;
+    assert_eq!(seen, brackets, "{place}: every < begins a tag that is understood");
+    let ids: Vec<_> =
+        Regex::new(r#"\sid="([^"]+)""#).unwrap().captures_iter(html).map(|c| c[1].to_owned()).collect();
+    assert_eq!(
+        ids.len(),
+        ids.iter().collect::<BTreeSet<_>>().len(),
+        "{place}: an id is there twice: {ids:?}"
+    );
+}
