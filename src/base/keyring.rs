@@ -94,6 +94,11 @@ impl Keyring {
         if keys.is_empty() { Err(KeyringError::Empty) } else { Ok(Self { keys, random }) }
     }
 
+    /// Names the key that signs and seals now; whatever it seals begins with this.
+    pub fn current(&self) -> KeyId {
+        self.first().id
+    }
+
     /// Signs `parts` (as one message) under `domain`; equal bytes in another domain give another tag.
     pub fn sign(&self, domain: &'static str, parts: &[&[u8]]) -> (KeyId, [u8; 32]) {
         let key = self.first();

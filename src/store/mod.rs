@@ -3,6 +3,11 @@
 //! Every backend passes the same `contract` suite. What a verb acknowledged survives `kill -9` and power
 //! loss (I10). A backend that cannot answer says [`StoreError`]; that is never "absent" (I9).
 
+#[cfg(test)]
+pub(crate) mod contract;
+pub mod memory;
+pub mod sqlite;
+
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -73,7 +78,7 @@ pub struct UserRecord {
     pub user: UserKey,
     /// May not pass.
     pub blocked: bool,
-    /// First completed first factor.
+    /// First completed first factor, or when an administrator first named them.
     pub first_seen_at: UnixMillis,
     /// Last completed login.
     pub last_login_at: Option<UnixMillis>,
@@ -89,7 +94,7 @@ pub trait Users: Send + Sync {
     /// Notes a first factor (`login` false) or a completed login (`login` true).
     async fn note_seen(&self, user: &UserKey, login: bool, now: UnixMillis) -> StoreResult<()>;
 
-    /// One user; `None` when never met.
+    /// One user; `None` when never met, enrolled or blocked.
     async fn user(&self, user: &UserKey) -> StoreResult<Option<UserRecord>>;
 
     /// A page of users in order of (realm, name) after `after`, whose name contains `part`.
@@ -148,7 +153,8 @@ pub struct Ownership {
 #[async_trait]
 pub trait Devices: Send + Sync {
     /// Makes `user` the owner. If somebody else was, the epoch is incremented, kept, and
-    /// `Revocation::Device` published before this answers, in one step (I3).
+    /// `Revocation::Device` published before this answers, in one step (I3). `until` is from when on no token
+    /// that is made for this owner can be alive; the revocation lasts as long as the earlier owner's could.
     async fn own(&self, device: DeviceId, user: &UserKey, until: UnixMillis) -> StoreResult<Ownership>;
 }
 

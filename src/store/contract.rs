@@ -1,0 +1,461 @@
+//! What every backend must do, as one suite: `run_contract!(fresh)` makes a test of each function below, with
+//! a fresh, empty store for each. Names say which invariant is at stake.
+
+use std::{future::Future, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::sync::Barrier;
+
+use super::*;
+use crate::{
+    base::secret::SecretBytes,
+    model::{Method, Realm, UserName},
+};
+
+macro_rules! run_contract {
+    ($fresh:path) => {
+        $crate::store::contract::run_contract!($fresh;
+            authenticators_are_kept_whole_and_in_order,
+            a_limit_holds_under_concurrency,
+            one_enrolment_is_kept_once,
+            i4_a_step_is_accepted_once_under_concurrency,
+            i4_steps_only_grow_and_only_for_the_owner,
+            an_authenticator_can_be_removed_by_its_owner_only,
+            users_are_met_once_and_counted,
+            users_are_listed_in_pages,
+            reset_leaves_nothing_and_is_announced,
+            blocking_is_announced_also_for_one_never_met,
+            i2_a_login_is_consumed_once_under_concurrency,
+            i8_attempts_are_swapped_once_under_concurrency,
+            i3_a_takeover_raises_the_epoch_and_is_announced_before_the_answer,
+            i3_takeovers_at_once_each_get_an_epoch_of_their_own,
+            i3_a_takeover_outlasts_the_earlier_owners_tokens,
+            i3_epochs_never_come_again_after_pruning,
+            whoever_follows_gets_what_still_matters_and_then_the_rest,
+            no_revocation_is_lost_between_loading_and_following,
+            pruning_forgets_only_what_is_over,
+            sealed_names_are_learned_once,
+            it_answers_a_ping,
+        );
+    };
+    ($fresh:path; $($name:ident),+ $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $name() {
+                let (store, _guard) = $fresh();
+                $crate::store::contract::$name(store).await;
+            }
+        )+
+    };
+}
+pub(crate) use run_contract;
+
+pub(crate) const NOW: UnixMillis = UnixMillis::from_secs(1_800_000_000);
+
+pub(crate) fn user(name: &str) -> UserKey {
+    UserKey { realm: Realm::new("care"), name: UserName::canonical(name) }
+}
+
+pub(crate) fn authenticator(id: u8) -> Authenticator {
+    Authenticator {
+        id: AuthenticatorId([id; 16]),
+        method: Method::Totp,
+        name: format!("phone {id}"),
+        confirmed_at: NOW,
+        last_used_at: None,
+        secret: SecretBytes::new(vec![id; 20]),
+        last_step: 100,
+        drift_steps: 0,
+    }
+}
+
+pub(crate) async fn enrol(store: &SharedStore, user: &UserKey, id: u8) {
+    let new = NewAuthenticator { authenticator: authenticator(id), at_most: 10 };
+    assert_eq!(store.add(user, new).await.unwrap(), Added::Kept);
+}
+
+/// Remembers all that it is told.
+#[derive(Default)]
+pub(crate) struct Recorder(Mutex<Vec<Revocation>>);
+
+impl Recorder {
+    pub(crate) async fn following(store: &SharedStore, now: UnixMillis) -> Arc<Self> {
+        let recorder = Arc::new(Self::default());
+        store.follow(recorder.clone(), now).await.unwrap();
+        recorder
+    }
+
+    pub(crate) fn take(&self) -> Vec<Revocation> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
+
+impl RevocationSink for Recorder {
+    fn apply(&self, revocation: &Revocation) {
+        self.0.lock().push(revocation.clone());
+    }
+}
+
+fn later(secs: u64) -> UnixMillis {
+    NOW.plus(Duration::from_secs(secs))
+}
+
+/// Sixteen of `work` that begin together; what each of them answered.
+async fn sixteen<T, F>(store: &SharedStore, work: impl Fn(u8, SharedStore) -> F) -> Vec<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let barrier = Arc::new(Barrier::new(16));
+    let tasks: Vec<_> = (0..16)
+        .map(|number| {
+            let (barrier, work) = (barrier.clone(), work(number, store.clone()));
+            tokio::spawn(async move {
+                barrier.wait().await;
+                work.await
+            })
+        })
+        .collect();
+    let mut answers = Vec::new();
+    for task in tasks {
+        answers.push(task.await.unwrap());
+    }
+    answers
+}
+
+pub(crate) async fn authenticators_are_kept_whole_and_in_order(store: SharedStore) {
+    let anna = user("anna");
+    assert!(store.authenticators(&anna).await.unwrap().is_empty());
+    for id in [7, 3, 5] {
+        enrol(&store, &anna, id).await;
+    }
+    enrol(&store, &user("bram"), 9).await;
+    let all = store.authenticators(&anna).await.unwrap();
+    assert_eq!(all.iter().map(|a| a.id.0[0]).collect::<Vec<_>>(), [7, 3, 5], "oldest first");
+    for kept in all {
+        let put = authenticator(kept.id.0[0]);
+        assert_eq!(kept.secret.expose(), put.secret.expose());
+        assert_eq!((kept.name, kept.method, kept.confirmed_at), (put.name, put.method, put.confirmed_at));
+        assert_eq!((kept.last_step, kept.drift_steps, kept.last_used_at), (100, 0, None));
+    }
+    let other_realm = UserKey { realm: Realm::new("hr"), ..anna };
+    assert!(store.authenticators(&other_realm).await.unwrap().is_empty(), "realms are apart");
+}
+
+pub(crate) async fn a_limit_holds_under_concurrency(store: SharedStore) {
+    let answers = sixteen(&store, |number, store| async move {
+        let new = NewAuthenticator { authenticator: authenticator(number), at_most: 3 };
+        store.add(&user("anna"), new).await.unwrap()
+    })
+    .await;
+    assert_eq!(answers.iter().filter(|a| **a == Added::Kept).count(), 3);
+    assert_eq!(answers.iter().filter(|a| **a == Added::TooMany).count(), 13);
+    assert_eq!(store.authenticators(&user("anna")).await.unwrap().len(), 3);
+}
+
+pub(crate) async fn one_enrolment_is_kept_once(store: SharedStore) {
+    let answers = sixteen(&store, |_, store| async move {
+        let new = NewAuthenticator { authenticator: authenticator(1), at_most: 10 };
+        store.add(&user("anna"), new).await.unwrap()
+    })
+    .await;
+    assert_eq!(answers.iter().filter(|a| **a == Added::Kept).count(), 1);
+    assert_eq!(answers.iter().filter(|a| **a == Added::Known).count(), 15);
+    assert_eq!(store.authenticators(&user("anna")).await.unwrap().len(), 1);
+}
+
+pub(crate) async fn i4_a_step_is_accepted_once_under_concurrency(store: SharedStore) {
+    enrol(&store, &user("anna"), 1).await;
+    for step in 101..301 {
+        let answers = sixteen(&store, move |_, store| async move {
+            let id = AuthenticatorId([1; 16]);
+            store.advance_step(&user("anna"), id, step, 0, NOW).await.unwrap()
+        })
+        .await;
+        assert_eq!(answers.into_iter().filter(|yes| *yes).count(), 1, "step {step}");
+    }
+}
+
+pub(crate) async fn i4_steps_only_grow_and_only_for_the_owner(store: SharedStore) {
+    let (anna, id) = (user("anna"), AuthenticatorId([1; 16]));
+    enrol(&store, &anna, 1).await;
+    let advance = |who: &'static str, step, drift| {
+        let store = store.clone();
+        async move { store.advance_step(&user(who), id, step, drift, later(9)).await.unwrap() }
+    };
+    assert!(!advance("anna", 100, 0).await, "the confirming step is spent");
+    assert!(!advance("anna", 99, 0).await);
+    assert!(!advance("bram", 101, 0).await, "not his");
+    assert!(advance("anna", 103, -2).await);
+    assert!(!advance("anna", 102, 0).await, "a skipped step is not accepted afterwards");
+    let kept = store.authenticators(&anna).await.unwrap().remove(0);
+    assert_eq!((kept.last_step, kept.drift_steps, kept.last_used_at), (103, -2, Some(later(9))));
+    let nobody = AuthenticatorId([2; 16]);
+    assert!(!store.advance_step(&anna, nobody, 200, 0, NOW).await.unwrap());
+}
+
+pub(crate) async fn an_authenticator_can_be_removed_by_its_owner_only(store: SharedStore) {
+    let (anna, id) = (user("anna"), AuthenticatorId([1; 16]));
+    enrol(&store, &anna, 1).await;
+    enrol(&store, &anna, 2).await;
+    assert!(!store.remove(&user("bram"), id).await.unwrap());
+    assert!(store.remove(&anna, id).await.unwrap());
+    assert!(!store.remove(&anna, id).await.unwrap());
+    assert!(!store.advance_step(&anna, id, 999, 0, NOW).await.unwrap());
+    assert_eq!(store.authenticators(&anna).await.unwrap().len(), 1);
+}
+
+pub(crate) async fn users_are_met_once_and_counted(store: SharedStore) {
+    let anna = user("anna");
+    assert_eq!(store.user(&anna).await.unwrap(), None);
+    store.swap_attempts(&anna, AttemptState::default(), AttemptState::default()).await.unwrap();
+    assert_eq!(store.user(&anna).await.unwrap(), None, "counted is not met");
+    store.note_seen(&anna, false, NOW).await.unwrap();
+    let met = store.user(&anna).await.unwrap().unwrap();
+    assert_eq!((met.first_seen_at, met.last_login_at, met.blocked), (NOW, None, false));
+    store.note_seen(&anna, true, later(60)).await.unwrap();
+    store.note_seen(&anna, true, later(30)).await.unwrap();
+    enrol(&store, &anna, 1).await;
+    let attempts = AttemptState { failures: 3, wait_until: later(5) };
+    assert!(store.swap_attempts(&anna, AttemptState::default(), attempts).await.unwrap());
+    let met = store.user(&anna).await.unwrap().unwrap();
+    assert_eq!((met.first_seen_at, met.last_login_at), (NOW, Some(later(60))), "first stays, last grows");
+    assert_eq!((met.authenticators, met.attempts, met.user), (1, attempts, anna));
+}
+
+pub(crate) async fn users_are_listed_in_pages(store: SharedStore) {
+    for name in ["zoë", "anna", "hanna", "bram", "100%", "a_b"] {
+        store.note_seen(&user(name), false, NOW).await.unwrap();
+    }
+    let elsewhere = UserKey { realm: Realm::new("a-first"), name: UserName::canonical("zzz") };
+    store.note_seen(&elsewhere, false, NOW).await.unwrap();
+    let names = |records: Vec<UserRecord>| -> Vec<String> {
+        records.into_iter().map(|r| r.user.name.as_str().to_owned()).collect()
+    };
+    let all = store.list("", None, 100).await.unwrap();
+    assert_eq!(names(all), ["zzz", "100%", "a_b", "anna", "bram", "hanna", "zoë"]);
+    assert_eq!(names(store.list("ann", None, 100).await.unwrap()), ["anna", "hanna"]);
+    assert_eq!(names(store.list("%", None, 100).await.unwrap()), ["100%"], "no wildcards");
+    assert_eq!(names(store.list("_", None, 100).await.unwrap()), ["a_b"]);
+    let page = store.list("", Some(&user("anna")), 2).await.unwrap();
+    assert_eq!(names(page), ["bram", "hanna"]);
+    assert!(store.list("", Some(&user("zoë")), 2).await.unwrap().is_empty());
+}
+
+pub(crate) async fn reset_leaves_nothing_and_is_announced(store: SharedStore) {
+    let (anna, bram) = (user("anna"), user("bram"));
+    for (who, id) in [(&anna, 1), (&anna, 2), (&bram, 3)] {
+        enrol(&store, who, id).await;
+    }
+    let locked = AttemptState { failures: 50, wait_until: UnixMillis::default() };
+    store.swap_attempts(&anna, AttemptState::default(), locked).await.unwrap();
+    let recorder = Recorder::following(&store, NOW).await;
+    assert_eq!(store.reset(&anna, NOW, later(99)).await.unwrap(), 2);
+    let told = Revocation::User { user: anna.clone(), before: NOW, until: later(99) };
+    assert_eq!(recorder.take(), [told]);
+    assert!(store.authenticators(&anna).await.unwrap().is_empty());
+    assert_eq!(store.attempts(&anna).await.unwrap(), AttemptState::default());
+    assert_eq!(store.authenticators(&bram).await.unwrap().len(), 1, "nobody else is touched");
+    // A second reset with a clock that stepped back takes nothing back.
+    assert_eq!(store.reset(&anna, UnixMillis(NOW.0 - 5), later(1)).await.unwrap(), 0);
+    let told = Revocation::User { user: anna, before: NOW, until: later(99) };
+    assert_eq!(recorder.take(), [told]);
+    assert_eq!(store.reset(&user("never met"), NOW, later(99)).await.unwrap(), 0);
+    assert_eq!(recorder.take().len(), 1);
+    assert_eq!(store.user(&user("never met")).await.unwrap(), None);
+}
+
+pub(crate) async fn blocking_is_announced_also_for_one_never_met(store: SharedStore) {
+    let recorder = Recorder::following(&store, NOW).await;
+    let eve = user("eve");
+    store.set_blocked(&eve, true, NOW).await.unwrap();
+    assert_eq!(recorder.take(), [Revocation::Blocked { user: eve.clone(), blocked: true }]);
+    assert!(store.user(&eve).await.unwrap().unwrap().blocked);
+    assert_eq!(store.list("eve", None, 9).await.unwrap().len(), 1, "an administrator sees the block");
+    assert_eq!(Recorder::following(&store, later(1 << 40)).await.take().len(), 1, "a block does not end");
+    store.set_blocked(&eve, false, NOW).await.unwrap();
+    assert_eq!(recorder.take(), [Revocation::Blocked { user: eve.clone(), blocked: false }]);
+    assert!(!store.user(&eve).await.unwrap().unwrap().blocked);
+    assert!(Recorder::following(&store, NOW).await.take().is_empty());
+}
+
+pub(crate) async fn i2_a_login_is_consumed_once_under_concurrency(store: SharedStore) {
+    for round in 0..200 {
+        let answers = sixteen(&store, move |_, store| async move {
+            store.consume(LoginId([round; 16]), later(600)).await.unwrap()
+        })
+        .await;
+        assert_eq!(answers.into_iter().filter(|yes| *yes).count(), 1, "round {round}");
+    }
+}
+
+pub(crate) async fn i8_attempts_are_swapped_once_under_concurrency(store: SharedStore) {
+    let anna = user("anna");
+    assert_eq!(store.attempts(&anna).await.unwrap(), AttemptState::default());
+    for round in 0..50 {
+        let answers = sixteen(&store, move |number, store| async move {
+            let state = store.attempts(&user("anna")).await.unwrap();
+            let wait_until = later(u64::from(number));
+            let new = AttemptState { failures: round + 1, wait_until };
+            let expected = AttemptState { failures: round, ..state };
+            (new, store.swap_attempts(&user("anna"), expected, new).await.unwrap())
+        })
+        .await;
+        let won: Vec<_> = answers.into_iter().filter(|(_, yes)| *yes).collect();
+        assert_eq!(won.len(), 1, "round {round}");
+        assert_eq!(store.attempts(&anna).await.unwrap(), won[0].0);
+    }
+    let state = store.attempts(&anna).await.unwrap();
+    let other_wait = AttemptState { wait_until: UnixMillis(state.wait_until.0 + 1), ..state };
+    assert!(!store.swap_attempts(&anna, other_wait, AttemptState::default()).await.unwrap());
+    assert!(store.swap_attempts(&anna, state, AttemptState::default()).await.unwrap());
+}
+
+pub(crate) async fn i3_a_takeover_raises_the_epoch_and_is_announced_before_the_answer(store: SharedStore) {
+    let recorder = Recorder::following(&store, NOW).await;
+    let (device, anna, bram) = (DeviceId([1; 16]), user("anna"), user("bram"));
+    let first = store.own(device, &anna, later(10)).await.unwrap();
+    assert_eq!(first.taken_from, None);
+    assert_eq!(store.own(device, &anna, later(20)).await.unwrap(), first, "the same owner again");
+    assert!(recorder.take().is_empty(), "nothing was taken");
+    let second = store.own(device, &bram, later(30)).await.unwrap();
+    assert_eq!(second.taken_from, Some(anna.clone()));
+    assert!(second.epoch > first.epoch);
+    let told = Revocation::Device { device, epoch: second.epoch, until: later(30) };
+    assert_eq!(recorder.take(), [told]);
+    let third = store.own(device, &anna, later(40)).await.unwrap();
+    assert_eq!(third.taken_from, Some(bram));
+    assert!(third.epoch > second.epoch, "coming back is a takeover too");
+    assert_eq!(recorder.take().len(), 1);
+    store.own(DeviceId([2; 16]), &anna, later(10)).await.unwrap();
+    assert!(recorder.take().is_empty(), "another device is another matter");
+}
+
+pub(crate) async fn i3_takeovers_at_once_each_get_an_epoch_of_their_own(store: SharedStore) {
+    let device = DeviceId([1; 16]);
+    store.own(device, &user("anna"), later(10)).await.unwrap();
+    let recorder = Recorder::following(&store, NOW).await;
+    let answers = sixteen(&store, move |number, store| async move {
+        store.own(device, &user(&format!("user {number}")), later(10)).await.unwrap()
+    })
+    .await;
+    let mut epochs: Vec<_> = answers.iter().map(|o| o.epoch).collect();
+    epochs.sort();
+    epochs.dedup();
+    assert_eq!(epochs.len(), 16);
+    let told = recorder.take().into_iter().map(|r| match r {
+        Revocation::Device { epoch, .. } => epoch,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(told.collect::<Vec<_>>(), epochs, "announced in order, each once");
+}
+
+pub(crate) async fn i3_a_takeover_outlasts_the_earlier_owners_tokens(store: SharedStore) {
+    let device = DeviceId([1; 16]);
+    store.own(device, &user("anna"), later(5000)).await.unwrap();
+    let recorder = Recorder::following(&store, NOW).await;
+    let bram = store.own(device, &user("bram"), later(10)).await.unwrap();
+    let told = Revocation::Device { device, epoch: bram.epoch, until: later(5000) };
+    assert_eq!(recorder.take(), std::slice::from_ref(&told));
+    store.own(device, &user("bram"), later(20)).await.unwrap();
+    store.prune(later(4999)).await.unwrap();
+    assert_eq!(Recorder::following(&store, later(4999)).await.take(), [told], "and is found after a restart");
+}
+
+pub(crate) async fn i3_epochs_never_come_again_after_pruning(store: SharedStore) {
+    let device = DeviceId([1; 16]);
+    store.own(device, &user("anna"), later(10)).await.unwrap();
+    let bram = store.own(device, &user("bram"), later(10)).await.unwrap();
+    assert_eq!(store.prune(later(10)).await.unwrap(), 1);
+    let anna = store.own(device, &user("anna"), later(99)).await.unwrap();
+    assert_eq!(anna.taken_from, None, "all that was bram's is dead by now");
+    assert!(anna.epoch > bram.epoch);
+}
+
+pub(crate) async fn whoever_follows_gets_what_still_matters_and_then_the_rest(store: SharedStore) {
+    let (old, new) = (SessionId([1; 16]), SessionId([2; 16]));
+    store.end_session(old, later(10)).await.unwrap();
+    store.end_session(new, later(100)).await.unwrap();
+    store.end_session(new, later(50)).await.unwrap();
+    store.reset(&user("anna"), NOW, later(100)).await.unwrap();
+    store.set_blocked(&user("eve"), true, NOW).await.unwrap();
+    store.own(DeviceId([1; 16]), &user("anna"), later(100)).await.unwrap();
+    let taken = store.own(DeviceId([1; 16]), &user("bram"), later(100)).await.unwrap();
+    store.own(DeviceId([2; 16]), &user("bram"), later(100)).await.unwrap();
+
+    let recorder = Recorder::following(&store, later(10)).await;
+    let present = recorder.take();
+    let expected = [
+        Revocation::Session { id: new, until: later(100) },
+        Revocation::Device { device: DeviceId([1; 16]), epoch: taken.epoch, until: later(100) },
+        Revocation::User { user: user("anna"), before: NOW, until: later(100) },
+        Revocation::Blocked { user: user("eve"), blocked: true },
+    ];
+    assert_eq!(present.len(), expected.len(), "{present:?}");
+    assert!(expected.iter().all(|e| present.contains(e)), "{present:?}");
+
+    let second = Recorder::following(&store, later(10)).await;
+    second.take();
+    let more = SessionId([3; 16]);
+    store.end_session(more, later(100)).await.unwrap();
+    for follower in [recorder, second] {
+        assert_eq!(follower.take(), [Revocation::Session { id: more, until: later(100) }]);
+    }
+}
+
+pub(crate) async fn no_revocation_is_lost_between_loading_and_following(store: SharedStore) {
+    for round in 0..16_u8 {
+        let followers = sixteen(&store, move |number, store| async move {
+            if number % 2 == 0 {
+                store.end_session(SessionId([round * 16 + number; 16]), later(100)).await.unwrap();
+                None
+            } else {
+                Some(Recorder::following(&store, NOW).await)
+            }
+        })
+        .await;
+        for follower in followers.into_iter().flatten() {
+            let mut told: Vec<_> = follower.take().into_iter().map(|r| format!("{r:?}")).collect();
+            let all = told.len();
+            told.sort();
+            told.dedup();
+            assert_eq!(told.len(), 8 * (usize::from(round) + 1), "round {round}: none lost");
+            assert_eq!(told.len(), all, "round {round}: none told twice");
+        }
+    }
+}
+
+pub(crate) async fn pruning_forgets_only_what_is_over(store: SharedStore) {
+    store.consume(LoginId([1; 16]), later(10)).await.unwrap();
+    store.consume(LoginId([2; 16]), later(11)).await.unwrap();
+    store.end_session(SessionId([1; 16]), later(10)).await.unwrap();
+    store.end_session(SessionId([2; 16]), later(11)).await.unwrap();
+    store.reset(&user("anna"), NOW, later(10)).await.unwrap();
+    store.reset(&user("bram"), NOW, later(11)).await.unwrap();
+    store.own(DeviceId([1; 16]), &user("anna"), later(10)).await.unwrap();
+    store.own(DeviceId([2; 16]), &user("bram"), later(11)).await.unwrap();
+    enrol(&store, &user("anna"), 1).await;
+    store.set_blocked(&user("eve"), true, NOW).await.unwrap();
+    assert_eq!(store.prune(later(10)).await.unwrap(), 4);
+    assert_eq!(store.prune(later(10)).await.unwrap(), 0);
+    assert!(!store.consume(LoginId([2; 16]), later(11)).await.unwrap(), "still consumed");
+    assert_eq!(Recorder::following(&store, NOW).await.take().len(), 3, "session 2, bram, eve");
+    assert_eq!(store.authenticators(&user("anna")).await.unwrap().len(), 1);
+    assert_eq!(store.prune(later(1 << 30)).await.unwrap(), 4);
+    assert_eq!(Recorder::following(&store, NOW).await.take().len(), 1, "a block stays");
+}
+
+pub(crate) async fn sealed_names_are_learned_once(store: SharedStore) {
+    let (records, payroll) = (AppId::new("records"), AppId::new("payroll"));
+    for (app, name) in [(&records, "sid"), (&records, "sid"), (&payroll, "sid"), (&records, "JSESSIONID")] {
+        store.learn_sealed_name(app, name).await.unwrap();
+    }
+    let mut names = store.sealed_names().await.unwrap();
+    names.sort();
+    let pair = |app: &AppId, name: &str| (app.clone(), name.to_owned());
+    assert_eq!(names, [pair(&payroll, "sid"), pair(&records, "JSESSIONID"), pair(&records, "sid")]);
+}
+
+pub(crate) async fn it_answers_a_ping(store: SharedStore) {
+    assert!(store.ping().await.unwrap() < Duration::from_secs(5));
+}

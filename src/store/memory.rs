@@ -1,0 +1,339 @@
+//! A store that lives as long as the process: for tests and the demo. Same contract, nothing on disk.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use super::{
+    Added, AttemptState, Attempts, Devices, Enrolments, NewAuthenticator, OneTime, Ownership, RevocationSink,
+    Revocations, SealedNames, SharedStore, StoreError, StoreResult, Upkeep, UserRecord, Users,
+};
+use crate::{
+    base::clock::UnixMillis,
+    model::{
+        AppId, Authenticator, AuthenticatorId, DeviceId, Epoch, LoginId, Revocation, SessionId, UserKey,
+    },
+};
+
+/// An empty store.
+pub fn open() -> SharedStore {
+    Arc::new(Memory::default())
+}
+
+/// One lock over all; each verb holds it once, so each is atomic, and sinks see one order.
+#[derive(Default)]
+struct Memory(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    people: BTreeMap<UserKey, Person>,
+    consumed: HashMap<LoginId, UnixMillis>,
+    devices: HashMap<DeviceId, Device>,
+    /// No device that is met anew starts below this: a forgotten device's epochs never come again.
+    epoch_floor: u64,
+    ended: HashMap<SessionId, UnixMillis>,
+    sealed_names: BTreeSet<(AppId, String)>,
+    sinks: Vec<Arc<dyn RevocationSink>>,
+}
+
+#[derive(Default)]
+struct Person {
+    first_seen_at: Option<UnixMillis>,
+    last_login_at: Option<UnixMillis>,
+    blocked: bool,
+    attempts: AttemptState,
+    authenticators: Vec<Authenticator>,
+    void: Option<Void>,
+}
+
+#[derive(Clone, Copy)]
+struct Void {
+    before: UnixMillis,
+    until: UnixMillis,
+}
+
+struct Device {
+    owner: UserKey,
+    epoch: u64,
+    until: UnixMillis,
+    /// Set once the device has changed hands.
+    revoked_until: UnixMillis,
+}
+
+impl State {
+    fn person(&mut self, user: &UserKey) -> &mut Person {
+        self.people.entry(user.clone()).or_default()
+    }
+
+    fn announce(&self, revocation: &Revocation) {
+        for sink in &self.sinks {
+            sink.apply(revocation);
+        }
+    }
+
+    fn present(&self, now: UnixMillis) -> Vec<Revocation> {
+        let sessions = self.ended.iter().map(|(id, until)| Revocation::Session { id: *id, until: *until });
+        let devices = self.devices.iter().map(|(device, d)| Revocation::Device {
+            device: *device,
+            epoch: Epoch(d.epoch),
+            until: d.revoked_until,
+        });
+        let users = self.people.iter().filter_map(|(user, p)| {
+            let Void { before, until } = p.void?;
+            Some(Revocation::User { user: user.clone(), before, until })
+        });
+        let blocks = self.people.iter().filter(|(_, p)| p.blocked);
+        let blocks = blocks.map(|(user, _)| Revocation::Blocked { user: user.clone(), blocked: true });
+        let matters = |revocation: &Revocation| match revocation {
+            Revocation::Session { until, .. }
+            | Revocation::Device { until, .. }
+            | Revocation::User { until, .. } => *until > now,
+            Revocation::Blocked { .. } => true,
+        };
+        sessions.chain(devices).chain(users).filter(matters).chain(blocks).collect()
+    }
+}
+
+impl Person {
+    /// `None` for one who was only counted or reset, but never met.
+    fn record(&self, user: &UserKey) -> Option<UserRecord> {
+        Some(UserRecord {
+            user: user.clone(),
+            blocked: self.blocked,
+            first_seen_at: self.first_seen_at?,
+            last_login_at: self.last_login_at,
+            authenticators: self.authenticators.len(),
+            attempts: self.attempts,
+        })
+    }
+}
+
+#[async_trait]
+impl Enrolments for Memory {
+    async fn authenticators(&self, user: &UserKey) -> StoreResult<Vec<Authenticator>> {
+        Ok(self.0.lock().people.get(user).map(|p| p.authenticators.clone()).unwrap_or_default())
+    }
+
+    async fn add(&self, user: &UserKey, new: NewAuthenticator) -> StoreResult<Added> {
+        let mut state = self.0.lock();
+        let NewAuthenticator { authenticator, at_most } = new;
+        if state.people.values().flat_map(|p| &p.authenticators).any(|a| a.id == authenticator.id) {
+            return Ok(Added::Known);
+        }
+        let person = state.person(user);
+        if person.authenticators.len() >= at_most {
+            return Ok(Added::TooMany);
+        }
+        person.first_seen_at.get_or_insert(authenticator.confirmed_at);
+        person.authenticators.push(authenticator);
+        Ok(Added::Kept)
+    }
+
+    async fn advance_step(
+        &self,
+        user: &UserKey,
+        id: AuthenticatorId,
+        step: u64,
+        drift_steps: i8,
+        now: UnixMillis,
+    ) -> StoreResult<bool> {
+        let mut state = self.0.lock();
+        let person = state.people.get_mut(user);
+        let found = person.and_then(|p| p.authenticators.iter_mut().find(|a| a.id == id));
+        let Some(authenticator) = found.filter(|a| a.last_step < step) else { return Ok(false) };
+        authenticator.last_step = step;
+        authenticator.drift_steps = drift_steps;
+        authenticator.last_used_at = Some(now);
+        Ok(true)
+    }
+
+    async fn remove(&self, user: &UserKey, id: AuthenticatorId) -> StoreResult<bool> {
+        let mut state = self.0.lock();
+        let Some(person) = state.people.get_mut(user) else { return Ok(false) };
+        let before = person.authenticators.len();
+        person.authenticators.retain(|a| a.id != id);
+        Ok(person.authenticators.len() < before)
+    }
+}
+
+#[async_trait]
+impl Users for Memory {
+    async fn note_seen(&self, user: &UserKey, login: bool, now: UnixMillis) -> StoreResult<()> {
+        let mut state = self.0.lock();
+        let person = state.person(user);
+        person.first_seen_at.get_or_insert(now);
+        if login {
+            person.last_login_at = person.last_login_at.max(Some(now));
+        }
+        Ok(())
+    }
+
+    async fn user(&self, user: &UserKey) -> StoreResult<Option<UserRecord>> {
+        Ok(self.0.lock().people.get(user).and_then(|p| p.record(user)))
+    }
+
+    async fn list(&self, part: &str, after: Option<&UserKey>, limit: usize) -> StoreResult<Vec<UserRecord>> {
+        let state = self.0.lock();
+        let people = state.people.iter().filter(|(user, _)| after.is_none_or(|after| *user > after));
+        let people = people.filter(|(user, _)| user.name.as_str().contains(part));
+        Ok(people.filter_map(|(user, person)| person.record(user)).take(limit).collect())
+    }
+
+    async fn reset(&self, user: &UserKey, now: UnixMillis, until: UnixMillis) -> StoreResult<usize> {
+        let mut state = self.0.lock();
+        let person = state.person(user);
+        let removed = std::mem::take(&mut person.authenticators).len();
+        person.attempts = AttemptState::default();
+        let old = person.void.unwrap_or(Void { before: now, until });
+        let void = Void { before: old.before.max(now), until: old.until.max(until) };
+        person.void = Some(void);
+        state.announce(&Revocation::User { user: user.clone(), before: void.before, until: void.until });
+        Ok(removed)
+    }
+
+    async fn set_blocked(&self, user: &UserKey, blocked: bool, now: UnixMillis) -> StoreResult<()> {
+        let mut state = self.0.lock();
+        let person = state.person(user);
+        person.first_seen_at.get_or_insert(now);
+        person.blocked = blocked;
+        state.announce(&Revocation::Blocked { user: user.clone(), blocked });
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl OneTime for Memory {
+    async fn consume(&self, login: LoginId, until: UnixMillis) -> StoreResult<bool> {
+        Ok(self.0.lock().consumed.insert(login, until).is_none())
+    }
+}
+
+#[async_trait]
+impl Attempts for Memory {
+    async fn attempts(&self, user: &UserKey) -> StoreResult<AttemptState> {
+        Ok(self.0.lock().people.get(user).map(|p| p.attempts).unwrap_or_default())
+    }
+
+    async fn swap_attempts(
+        &self,
+        user: &UserKey,
+        expected: AttemptState,
+        new: AttemptState,
+    ) -> StoreResult<bool> {
+        let mut state = self.0.lock();
+        let kept = &mut state.person(user).attempts;
+        let same = *kept == expected;
+        if same {
+            *kept = new;
+        }
+        Ok(same)
+    }
+}
+
+#[async_trait]
+impl Devices for Memory {
+    async fn own(&self, device: DeviceId, user: &UserKey, until: UnixMillis) -> StoreResult<Ownership> {
+        let mut state = self.0.lock();
+        let floor = state.epoch_floor;
+        let Some(kept) = state.devices.get_mut(&device) else {
+            let owner = user.clone();
+            let fresh = Device { owner, epoch: floor, until, revoked_until: UnixMillis::default() };
+            state.devices.insert(device, fresh);
+            return Ok(Ownership { epoch: Epoch(floor), taken_from: None });
+        };
+        kept.until = kept.until.max(until);
+        if kept.owner == *user {
+            return Ok(Ownership { epoch: Epoch(kept.epoch), taken_from: None });
+        }
+        let taken_from = Some(std::mem::replace(&mut kept.owner, user.clone()));
+        kept.epoch = kept.epoch.saturating_add(1);
+        kept.revoked_until = kept.until;
+        let (epoch, until) = (Epoch(kept.epoch), kept.until);
+        state.announce(&Revocation::Device { device, epoch, until });
+        Ok(Ownership { epoch, taken_from })
+    }
+}
+
+#[async_trait]
+impl Revocations for Memory {
+    async fn end_session(&self, id: SessionId, until: UnixMillis) -> StoreResult<()> {
+        let mut state = self.0.lock();
+        let kept = state.ended.entry(id).or_insert(until);
+        *kept = until.max(*kept);
+        let until = *kept;
+        state.announce(&Revocation::Session { id, until });
+        Ok(())
+    }
+
+    async fn follow(&self, sink: Arc<dyn RevocationSink>, now: UnixMillis) -> StoreResult<()> {
+        let mut state = self.0.lock();
+        for revocation in state.present(now) {
+            sink.apply(&revocation);
+        }
+        state.sinks.push(sink);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl SealedNames for Memory {
+    async fn learn_sealed_name(&self, app: &AppId, name: &str) -> StoreResult<()> {
+        self.0.lock().sealed_names.insert((app.clone(), name.to_owned()));
+        Ok(())
+    }
+
+    async fn sealed_names(&self) -> StoreResult<Vec<(AppId, String)>> {
+        Ok(self.0.lock().sealed_names.iter().cloned().collect())
+    }
+}
+
+#[async_trait]
+impl Upkeep for Memory {
+    async fn ping(&self) -> StoreResult<Duration> {
+        let begun = Instant::now();
+        drop(self.0.lock());
+        Ok(begun.elapsed())
+    }
+
+    async fn prune(&self, now: UnixMillis) -> StoreResult<usize> {
+        let mut state = self.0.lock();
+        let count = |s: &State| {
+            let voids = s.people.values().filter(|p| p.void.is_some()).count();
+            let kept = s.consumed.len().saturating_add(s.ended.len()).saturating_add(s.devices.len());
+            kept.saturating_add(voids)
+        };
+        let before = count(&state);
+        state.consumed.retain(|_, until| *until > now);
+        state.ended.retain(|_, until| *until > now);
+        let gone = state.devices.values().filter(|d| d.until <= now).map(|d| d.epoch).max();
+        if let Some(epoch) = gone {
+            state.epoch_floor = state.epoch_floor.max(epoch.saturating_add(1));
+            state.devices.retain(|_, d| d.until > now);
+        }
+        for person in state.people.values_mut() {
+            person.void = person.void.filter(|v| v.until > now);
+        }
+        Ok(before.saturating_sub(count(&state)))
+    }
+
+    async fn backup(&self, _to: PathBuf) -> StoreResult<()> {
+        Err(StoreError("the memory store keeps nothing that could be copied".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::{SharedStore, contract::run_contract};
+
+    fn fresh() -> (SharedStore, ()) {
+        (super::open(), ())
+    }
+
+    run_contract!(fresh);
+}

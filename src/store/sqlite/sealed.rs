@@ -1,0 +1,116 @@
+//! Secrets at rest: sealed to the row they belong to, and kept under the first key of the ring.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use super::{OpenError, StoreError, StoreResult, schema};
+use crate::{
+    base::{
+        keyring::{Keyring, Seal},
+        secret::SecretBytes,
+    },
+    model::{AuthenticatorId, UserKey},
+};
+
+/// Where a secret belongs; it opens nowhere else.
+pub(super) struct Place<'a> {
+    pub(super) realm: &'a str,
+    pub(super) user: &'a str,
+    pub(super) id: &'a [u8],
+    pub(super) kind: &'a str,
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn of(user: &'a UserKey, id: &'a AuthenticatorId, kind: &'a str) -> Self {
+        Self { realm: user.realm.as_str(), user: user.name.as_str(), id: &id.0, kind }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut out = b"sluis/v1/authenticator".to_vec();
+        for part in [self.realm.as_bytes(), self.user.as_bytes(), self.id, self.kind.as_bytes()] {
+            // Lengths in front, so that no two places give the same bytes.
+            out.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            out.extend_from_slice(part);
+        }
+        out
+    }
+}
+
+pub(super) fn seal(keyring: &Keyring, place: &Place<'_>, secret: &SecretBytes) -> StoreResult<Vec<u8>> {
+    keyring.seal(Seal::AtRest, &place.bytes(), secret.expose()).map_err(|error| StoreError(error.to_string()))
+}
+
+pub(super) fn open(keyring: &Keyring, place: &Place<'_>, sealed: &[u8]) -> StoreResult<SecretBytes> {
+    keyring.open(Seal::AtRest, &place.bytes(), sealed).ok_or_else(|| {
+        let Place { realm, user, .. } = place;
+        StoreError(format!(
+            "a secret of {realm}/{user} does not open: its row or its key is not the right one"
+        ))
+    })
+}
+
+/// At start: refuses a file whose key is not in the ring, and puts secrets of older keys under the first, so
+/// that an old key can be dropped from the ring after a restart with the new one in front.
+pub(super) fn prepare(connection: &mut Connection, keyring: &Keyring, path: &Path) -> Result<(), OpenError> {
+    let trouble = |error: rusqlite::Error| schema::trouble(path, &error);
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(trouble)?;
+    let check: Option<Vec<u8>> = tx
+        .query_row("SELECT value FROM settings WHERE name = ?1", [CHECK], |row| row.get(0))
+        .optional()
+        .map_err(trouble)?;
+    let current = keyring.current();
+    if let Some(sealed) = &check
+        && keyring.open(Seal::AtRest, CHECK.as_bytes(), sealed).is_none()
+    {
+        return Err(OpenError::WrongKey { path: path.to_owned() });
+    }
+    if check.is_some_and(|sealed| sealed.starts_with(&current)) {
+        return Ok(());
+    }
+    let renewed = renew_secrets(&tx, keyring).map_err(|error| OpenError::Database {
+        path: path.to_owned(),
+        why: format!("secrets could not be put under the first key: {error}"),
+    })?;
+    let fresh = keyring
+        .seal(Seal::AtRest, CHECK.as_bytes(), b"")
+        .map_err(|error| OpenError::Database { path: path.to_owned(), why: error.to_string() })?;
+    tx.execute("INSERT OR REPLACE INTO settings (name, value) VALUES (?1, ?2)", params![CHECK, fresh])
+        .map_err(trouble)?;
+    tx.commit().map_err(trouble)?;
+    if renewed > 0 {
+        tracing::info!(secrets = renewed, "secrets at rest put under the first key");
+    }
+    Ok(())
+}
+
+/// Seals again what another key has sealed. A secret that does not open is left as it is: it stays an error
+/// for its user, and must not keep everybody else out.
+fn renew_secrets(connection: &Connection, keyring: &Keyring) -> StoreResult<usize> {
+    let mut select = connection.prepare(
+        "SELECT a.seq, a.id, a.method, a.secret, u.realm, u.name
+           FROM authenticators a JOIN users u ON u.id = a.user",
+    )?;
+    let mut rows = select.query([])?;
+    let mut fresh = Vec::new();
+    while let Some(row) = rows.next()? {
+        let sealed: Vec<u8> = row.get(3)?;
+        if sealed.starts_with(&keyring.current()) {
+            continue;
+        }
+        let (id, kind, realm, user): (Vec<u8>, String, String, String) =
+            (row.get(1)?, row.get(2)?, row.get(4)?, row.get(5)?);
+        let place = Place { realm: &realm, user: &user, id: &id, kind: &kind };
+        match open(keyring, &place, &sealed) {
+            Ok(secret) => fresh.push((row.get::<_, i64>(0)?, seal(keyring, &place, &secret)?)),
+            Err(error) => tracing::error!(%error, "left a secret under its old key"),
+        }
+    }
+    for (seq, sealed) in &fresh {
+        connection.execute("UPDATE authenticators SET secret = ?2 WHERE seq = ?1", params![seq, sealed])?;
+    }
+    Ok(fresh.len())
+}
+
+/// A box of nothing under the first key: tells at start whether the ring is the right one.
+const CHECK: &str = "key-check";

@@ -1,0 +1,130 @@
+//! Users: met, counted, blocked, reset.
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{Sqlite, StoreResult, millis, signed, unsigned};
+use crate::{
+    base::clock::UnixMillis,
+    model::{Realm, Revocation, UserKey, UserName},
+    store::{AttemptState, UserRecord, Users},
+};
+
+#[async_trait]
+impl Users for Sqlite {
+    async fn note_seen(&self, user: &UserKey, login: bool, now: UnixMillis) -> StoreResult<()> {
+        let user = user.clone();
+        self.write(move |db, _| {
+            let login_at = login.then(|| signed(now.0));
+            db.prepare_cached(
+                "UPDATE users SET first_seen_at = coalesce(first_seen_at, ?2),
+                        last_login_at = coalesce(max(last_login_at, ?3), last_login_at, ?3)
+                  WHERE id = ?1",
+            )?
+            .execute(params![make_id_of(db, &user)?, signed(now.0), login_at])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn user(&self, user: &UserKey) -> StoreResult<Option<UserRecord>> {
+        let user = user.clone();
+        self.read(move |db| {
+            let found = db
+                .prepare_cached(&format!("{RECORD} AND realm = ?1 AND name = ?2"))?
+                .query_row([user.realm.as_str(), user.name.as_str()], record)
+                .optional()?;
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn list(&self, part: &str, after: Option<&UserKey>, limit: usize) -> StoreResult<Vec<UserRecord>> {
+        let (part, after) = (part.to_owned(), after.cloned());
+        self.read(move |db| {
+            let (realm, name) = after.map_or((None, None), |k| (Some(k.realm), Some(k.name)));
+            let mut select = db.prepare_cached(&format!(
+                "{RECORD} AND instr(name, ?1) > 0 AND (?2 IS NULL OR (realm, name) > (?2, ?3))
+                  ORDER BY realm, name LIMIT ?4"
+            ))?;
+            let (realm, name) = (realm.as_ref().map(Realm::as_str), name.as_ref().map(UserName::as_str));
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let rows = select.query_map(params![part, realm, name, limit], record)?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+        .await
+    }
+
+    async fn reset(&self, user: &UserKey, now: UnixMillis, until: UnixMillis) -> StoreResult<usize> {
+        let user = user.clone();
+        self.write(move |db, feed| {
+            let id = make_id_of(db, &user)?;
+            let removed = db.prepare_cached("DELETE FROM authenticators WHERE user = ?1")?.execute([id])?;
+            let (before, until) = db
+                .prepare_cached(
+                    "UPDATE users SET failures = 0, wait_until = 0,
+                            void_before = max(coalesce(void_before, 0), ?2),
+                            void_until = max(coalesce(void_until, 0), ?3)
+                      WHERE id = ?1 RETURNING void_before, void_until",
+                )?
+                .query_row(params![id, signed(now.0), signed(until.0)], |row| {
+                    Ok((millis(row.get(0)?), millis(row.get(1)?)))
+                })?;
+            feed.announce(Revocation::User { user, before, until });
+            Ok(removed)
+        })
+        .await
+    }
+
+    async fn set_blocked(&self, user: &UserKey, blocked: bool, now: UnixMillis) -> StoreResult<()> {
+        let user = user.clone();
+        self.write(move |db, feed| {
+            db.prepare_cached(
+                "UPDATE users SET blocked = ?2, first_seen_at = coalesce(first_seen_at, ?3) WHERE id = ?1",
+            )?
+            .execute(params![make_id_of(db, &user)?, blocked, signed(now.0)])?;
+            feed.announce(Revocation::Blocked { user, blocked });
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// The row of a user, if there is one.
+pub(super) fn id_of(db: &Connection, user: &UserKey) -> rusqlite::Result<Option<i64>> {
+    db.prepare_cached("SELECT id FROM users WHERE realm = ?1 AND name = ?2")?
+        .query_row([user.realm.as_str(), user.name.as_str()], |row| row.get(0))
+        .optional()
+}
+
+/// The row of a user, made if need be.
+pub(super) fn make_id_of(db: &Connection, user: &UserKey) -> rusqlite::Result<i64> {
+    if let Some(id) = id_of(db, user)? {
+        return Ok(id);
+    }
+    db.prepare_cached("INSERT INTO users (realm, name) VALUES (?1, ?2)")?
+        .execute([user.realm.as_str(), user.name.as_str()])?;
+    Ok(db.last_insert_rowid())
+}
+
+/// A user's key from two columns.
+pub(super) fn key(row: &Row<'_>, realm: usize, name: usize) -> rusqlite::Result<UserKey> {
+    let (realm, name): (String, String) = (row.get(realm)?, row.get(name)?);
+    Ok(UserKey { realm: Realm::new(realm), name: UserName::canonical(name) })
+}
+
+/// Those who were met, not those who were only counted or reset.
+const RECORD: &str = "SELECT realm, name, blocked, first_seen_at, last_login_at, failures, wait_until,
+        (SELECT count(*) FROM authenticators WHERE user = users.id)
+   FROM users WHERE first_seen_at IS NOT NULL";
+
+fn record(row: &Row<'_>) -> rusqlite::Result<UserRecord> {
+    Ok(UserRecord {
+        user: key(row, 0, 1)?,
+        blocked: row.get(2)?,
+        first_seen_at: millis(row.get(3)?),
+        last_login_at: row.get::<_, Option<i64>>(4)?.map(millis),
+        attempts: AttemptState { failures: row.get(5)?, wait_until: millis(row.get(6)?) },
+        authenticators: usize::try_from(unsigned(row.get(7)?)).unwrap_or(usize::MAX),
+    })
+}
