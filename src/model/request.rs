@@ -14,6 +14,11 @@ impl RequestId {
         fine.then(|| Self(text.to_owned()))
     }
 
+    /// Stands where no id could be made.
+    pub fn unknown() -> Self {
+        Self("unknown".to_owned())
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,3 +1,310 @@
-//! The way of a request through pingora: one short method per phase. The only user of pingora beside `app`.
+//! The way of a request through pingora: one short method for each phase. The only user of pingora beside `app`.
+//!
+//! `intake` makes one canonical request or refuses it; `gate` decides; what is forwarded goes up dressed by
+//! `forward` and comes down dressed by `answer`; a watched login makes an own round trip (`login`); our own pages
+//! are an axum router called in process (`own`); everything else is a refusal from one table (`failure`).
+//!
+//! Nothing reaches the app without a [`Permit`], which only the gate makes: [`ProxyHttp::upstream_peer`] gives no
+//! peer without one (I1). Bodies of ordinary requests stream both ways and are never held.
 
+mod answer;
+mod arrival;
+mod body;
+mod context;
 pub mod edge;
+mod failure;
+mod forward;
+pub mod headers;
+mod intake;
+mod login;
+mod logout;
+mod own;
+mod phases;
+mod reply;
+mod roundtrip;
+mod site;
+#[cfg(test)]
+mod testing;
+pub mod upstreams;
+mod whoami;
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use http::header;
+use ipnet::IpNet;
+use pingora::{
+    http::{RequestHeader, ResponseHeader},
+    proxy::Session,
+    upstreams::peer::HttpPeer,
+};
+
+use self::{
+    arrival::{Arrival, Connection, Ids},
+    context::Context,
+    failure::Cause,
+    roundtrip::RoundTrips,
+    site::{Site, Sites},
+    upstreams::Upstreams,
+};
+use crate::{
+    audit::Auditor,
+    base::{
+        clock::SharedClock,
+        random::{NoRandomness, Random},
+    },
+    config::{App, Limits},
+    gate::{Gate, Outcome, Permit},
+    metrics::{Answered, AppMetrics, Metrics, Reason},
+    session::{
+        admission::Admissions,
+        cookie::Names,
+        upstream_cookies::{Scope, UpstreamCookies},
+    },
+};
+
+/// What the proxy works with.
+pub struct Parts {
+    /// The protected sites.
+    pub apps: Vec<Arc<App>>,
+    /// Deadlines and sizes.
+    pub limits: Limits,
+    /// Peers whose `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Request-Id` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Where our own pages live (`/.sluis`).
+    pub prefix: Arc<str>,
+    /// Names of our cookies.
+    pub names: Names,
+    /// Decides.
+    pub gate: Arc<Gate>,
+    /// Begins and ends sessions.
+    pub admissions: Arc<Admissions>,
+    /// Seals and opens the app's cookies.
+    pub sealer: Arc<UpstreamCookies>,
+    /// Where the apps run.
+    pub upstreams: Arc<Upstreams>,
+    /// Our own pages.
+    pub pages: axum::Router,
+    /// The time.
+    pub clock: SharedClock,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Events.
+    pub auditor: Arc<Auditor>,
+}
+
+/// The proxy, for pingora's `HttpProxy`.
+pub struct Proxy {
+    parts: Parts,
+    sites: Sites,
+    ids: Ids,
+    trips: RoundTrips,
+}
+
+impl Proxy {
+    /// Puts it together.
+    ///
+    /// # Errors
+    /// When the machine gives no random bytes.
+    pub fn new(parts: Parts, random: &dyn Random) -> Result<Self, NoRandomness> {
+        let sites = Sites::new(parts.apps.clone(), &parts.metrics);
+        Ok(Self { sites, ids: Ids::new(random)?, trips: RoundTrips::new(), parts })
+    }
+
+    /// From bytes to an outcome: makes the request canonical and asks the gate.
+    fn decide(&self, session: &mut Session, ctx: &mut Context) -> Result<Outcome, Cause> {
+        let connection = connection(session);
+        let trusted = &self.parts.trusted_proxies;
+        ctx.arrival = Some(Arrival::read(session.req_header(), connection, trusted, &self.ids));
+        let raw = session.as_http1().map(|h1| h1.get_headers_raw_bytes());
+        let accepted =
+            intake::accept(session.req_header_mut(), raw.as_deref(), &self.sites, &self.parts.limits)?;
+        ctx.accepted = Some(accepted);
+        let began = Instant::now();
+        let (site, view) = self.view(session, ctx)?;
+        let outcome = self.parts.gate.assess(&site.app, &view);
+        self.parts.metrics.decision_seconds.observe(began.elapsed().as_secs_f64());
+        if session.get_header(header::AUTHORIZATION).is_some_and(|v| answer::binds_connection(v.as_bytes())) {
+            site.note_bound_connections();
+        }
+        Ok(outcome)
+    }
+
+    /// Does what was decided. `Ok(false)`: pingora goes on to the app.
+    async fn follow(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+        outcome: Outcome,
+    ) -> pingora::Result<bool> {
+        match outcome {
+            Outcome::Forward(permit) => match self.prepare(ctx, permit).await {
+                Ok(()) => Ok(false),
+                Err(cause) => self.refuse(session, ctx, cause).await,
+            },
+            Outcome::Login(login) => self.login(session, ctx, login).await,
+            elsewhere => self.follow_elsewhere(session, ctx, elsewhere, None).await,
+        }
+    }
+
+    /// Does what was decided for a request that does not go to the app. `body` if it has been read already.
+    async fn follow_elsewhere(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+        outcome: Outcome,
+        body: Option<Bytes>,
+    ) -> pingora::Result<bool> {
+        match outcome {
+            Outcome::Own => {
+                self.metrics(ctx).decisions.count(Reason::Own);
+                ctx.answered = Answered::Own;
+                self.own(session, ctx, body).await
+            }
+            Outcome::Challenge { reason, url, cookies } => {
+                self.metrics(ctx).decisions.count(reason.into());
+                ctx.answered = Answered::Challenge;
+                ctx.cookies.extend(cookies);
+                self.send_to(session, ctx, &url).await
+            }
+            Outcome::Blocked => self.refuse(session, ctx, Cause::Blocked).await,
+            // Nothing else is left; what cannot be dealt with is refused (I9).
+            Outcome::Unavailable | Outcome::Forward(_) | Outcome::Login(_) => {
+                self.refuse(session, ctx, Cause::Store).await
+            }
+        }
+    }
+
+    /// A permitted request before it goes to the app: what is sealed to what, and the end of a session that logs out.
+    async fn prepare(&self, ctx: &mut Context, permit: Permit) -> Result<(), Cause> {
+        let (Some(arrival), Some(site)) = (ctx.arrival.as_ref(), self.site(ctx)) else {
+            return Err(Cause::Internal);
+        };
+        let reason = match permit.session() {
+            Some(_) if permit.is_logout() => Reason::Logout,
+            Some(_) => Reason::Session,
+            None => Reason::Anonymous,
+        };
+        site.metrics.decisions.count(reason);
+        ctx.scope = permit.scope();
+        if let Some(live) = permit.session().filter(|_| permit.is_logout()) {
+            ctx.cookies = self.end(site, arrival, live).await?;
+            // What the app sets with its answer is for the browser, no longer for the session.
+            ctx.scope = Some(Scope::Device(live.session().device));
+        }
+        ctx.answered = Answered::Forwarded;
+        ctx.permit = Some(permit);
+        Ok(())
+    }
+
+    /// An upstream for a permitted request.
+    fn choose(&self, ctx: &mut Context) -> Result<Box<HttpPeer>, Cause> {
+        let permit = ctx.permit.as_ref().ok_or(Cause::Internal)?;
+        let mut chosen = self.parts.upstreams.choose(permit.app()).ok_or(Cause::NoUpstream)?;
+        ctx.upstream_host = chosen.host;
+        if ctx.bound_to.is_some() || self.site(ctx).is_some_and(Site::binds_connections) {
+            let connection = *ctx.bound_to.get_or_insert_with(|| self.ids.unique());
+            chosen.peer.group_key = connection;
+        }
+        Ok(chosen.peer)
+    }
+
+    fn dress_request(
+        &self,
+        original: &RequestHeader,
+        request: &mut RequestHeader,
+        ctx: &Context,
+    ) -> Result<(), Cause> {
+        let (Some(arrival), Some(permit), Some(site)) =
+            (ctx.arrival.as_ref(), ctx.permit.as_ref(), self.site(ctx))
+        else {
+            return Err(Cause::Internal);
+        };
+        let scope = permit.scope();
+        let host = ctx.upstream_host.as_ref();
+        let dress = forward::Dress { site, arrival, permit, scopes: scope.as_slice(), host };
+        forward::dress(request, original, &dress, &self.parts.sealer)
+    }
+
+    async fn dress_answer(&self, header: &mut ResponseHeader, ctx: &Context) -> Result<(), Cause> {
+        let (Some(permit), Some(site)) = (ctx.permit.as_ref(), self.site(ctx)) else {
+            return Err(Cause::Internal);
+        };
+        let mut cookies = ctx.cookies.clone();
+        if let Some(live) =
+            permit.session().filter(|_| !permit.is_logout() && !answer::is_public(&header.headers))
+        {
+            cookies.extend(self.parts.admissions.renew(live, self.parts.clock.now()));
+        }
+        let dress = answer::Dress {
+            site,
+            scope: ctx.scope,
+            protected: permit.session().is_some(),
+            withholds_cookies: permit.withholds_cookies(),
+            cookies,
+        };
+        answer::dress(header, dress, &self.parts.sealer, &self.parts.admissions).await
+    }
+
+    /// Refuses a request: the one place where a cause becomes an answer.
+    async fn refuse(&self, session: &mut Session, ctx: &mut Context, cause: Cause) -> pingora::Result<bool> {
+        self.note(ctx, cause);
+        if let Some(reason) = cause.reason() {
+            self.metrics(ctx).decisions.count(reason);
+        }
+        let closes = matches!(
+            cause,
+            Cause::Malformed(_) | Cause::HeaderTooLarge | Cause::BodyTooLarge | Cause::ClientTooSlow
+        );
+        if closes {
+            session.set_keepalive(None);
+        }
+        self.answer(session, ctx, cause).await?;
+        Ok(true)
+    }
+
+    async fn answer(&self, session: &mut Session, ctx: &Context, cause: Cause) -> pingora::Result<()> {
+        let Some(arrival) = ctx.arrival.as_ref() else {
+            return Err(cause.into_error());
+        };
+        let language = session.get_header(header::ACCEPT_LANGUAGE).and_then(|l| l.to_str().ok());
+        let prefix = &self.parts.prefix;
+        match reply::refusal_for(cause, arrival.wants, &arrival.id, language, prefix) {
+            Some(response) => reply::send(session, login::with_cookies(response, &ctx.cookies)).await,
+            None => Err(cause.into_error()),
+        }
+    }
+
+    /// Counts a cause, once for each request.
+    fn note(&self, ctx: &mut Context, cause: Cause) {
+        let server = cause.status().is_some_and(|status| status.is_server_error());
+        ctx.answered = if server { Answered::Unavailable } else { Answered::Refused };
+        if let Some(kind) = cause.upstream() {
+            self.metrics(ctx).upstream_errors.count(kind);
+        }
+        ctx.cause = Some(cause);
+    }
+
+    fn site(&self, ctx: &Context) -> Option<&Site> {
+        self.sites.get(ctx.accepted?.site)
+    }
+
+    fn metrics(&self, ctx: &Context) -> &AppMetrics {
+        self.site(ctx).map_or_else(|| &**self.parts.metrics.no_app(), |site| &*site.metrics)
+    }
+}
+
+/// What the connection says of its other end. Behind the PROXY protocol that is whom the header names: the balancer
+/// in between reads no HTTP, so `X-Forwarded-For` was written by the named one, and is believed only if *that* one is
+/// a trusted proxy.
+fn connection(session: &Session) -> Connection {
+    if let Some(connection) = edge::of(session) {
+        return Connection { peer: connection.client().ip().to_canonical(), tls: connection.is_tls() };
+    }
+    let peer = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
+    Connection {
+        // A Unix socket has no address: nobody to be trusted.
+        peer: peer.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into()).to_canonical(),
+        tls: session.digest().is_some_and(|digest| digest.ssl_digest.is_some()),
+    }
+}

@@ -1,6 +1,8 @@
 //! What a request's cookies prove, now. On the way of a verified request: no I/O, no lock, hardly an allocation.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use http::{HeaderName, HeaderValue};
 
 use super::{
     live::Live,
@@ -16,6 +18,8 @@ use crate::{
 /// Made only here; kept in a small cache keyed by the cookie's whole bytes.
 pub struct LiveSession {
     session: Session,
+    /// Room for the headers that tell the app about this session: rendered once, by whoever sends them.
+    pub rendered: OnceLock<Vec<(HeaderName, HeaderValue)>>,
 }
 
 impl LiveSession {

@@ -1,0 +1,287 @@
+//! A permitted request on its way to the app: what the app is told, and what it must not see.
+//!
+//! Idempotent: everything comes from the request as accepted and from the context, so that a retry tells the same.
+//! Identity headers are set only here, after pingora has removed what `Connection:` names (threats D5); that no
+//! client sent one of them is settled before, in `intake`.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::{HeaderValue, header};
+use pingora::http::RequestHeader;
+
+use super::{
+    arrival::Arrival,
+    failure::Cause,
+    headers::{HOP_BY_HOP, nominations},
+    intake,
+    site::Site,
+};
+use crate::{
+    gate::Permit,
+    session::upstream_cookies::{Scope, UpstreamCookies},
+};
+
+/// What a request is dressed with.
+pub struct Dress<'a> {
+    /// The app.
+    pub site: &'a Site,
+    /// From where the request comes.
+    pub arrival: &'a Arrival,
+    /// On whose behalf it goes.
+    pub permit: &'a Permit,
+    /// The app's cookies that are opened for it.
+    pub scopes: &'a [Scope],
+    /// `Host` when the upstream is called by its own name.
+    pub host: Option<&'a HeaderValue>,
+}
+
+/// Makes `request`, a copy of the accepted `original`, what the app gets.
+///
+/// # Errors
+/// Only for a value that cannot stand in a header, which does not happen with what is made here.
+pub fn dress(
+    request: &mut RequestHeader,
+    original: &RequestHeader,
+    dress: &Dress<'_>,
+    cookies: &UpstreamCookies,
+) -> Result<(), Cause> {
+    set_cookie(request, original, dress, cookies)?;
+    set_origin(request, original, dress).map_err(|_| Cause::Internal)?;
+    if let Some(live) = dress.permit.session() {
+        for (name, value) in dress.site.identity(live) {
+            request.insert_header(name.clone(), value.clone()).map_err(|_| Cause::Internal)?;
+        }
+    }
+    Ok(())
+}
+
+/// The app's own cookies, opened; ours and those of other scopes left out. One line, since HTTP/1 knows no more
+/// (RFC 9113, section 8.2.3).
+fn set_cookie(
+    request: &mut RequestHeader,
+    original: &RequestHeader,
+    dress: &Dress<'_>,
+    cookies: &UpstreamCookies,
+) -> Result<(), Cause> {
+    let lines = original.headers.get_all(header::COOKIE);
+    let length: usize = lines.iter().map(|line| line.len() + 2).sum();
+    if length == 0 {
+        return Ok(());
+    }
+    let mut out = Vec::with_capacity(length);
+    let lines = lines.iter().map(HeaderValue::as_bytes);
+    cookies.up(&dress.site.app, lines, dress.scopes, &mut out);
+    if out.is_empty() {
+        request.remove_header(&header::COOKIE);
+        return Ok(());
+    }
+    let value = HeaderValue::from_maybe_shared(Bytes::from(out))
+        .map_err(|_| Cause::Malformed("a cookie cannot stand in a header"))?;
+    request.insert_header("Cookie", value).map_err(|_| Cause::Internal)
+}
+
+/// Who asked, how, and for which host; and the ids by which logs are joined.
+fn set_origin(
+    request: &mut RequestHeader,
+    original: &RequestHeader,
+    dress: &Dress<'_>,
+) -> pingora::Result<()> {
+    let arrival = dress.arrival;
+    request.insert_header("X-Forwarded-For", address_value(arrival.client))?;
+    let proto = if arrival.https { "https" } else { "http" };
+    request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(proto))?;
+    if let Some(host) = original.headers.get(header::HOST) {
+        request.insert_header("X-Forwarded-Host", host.clone())?;
+    }
+    request.insert_header("X-Request-Id", arrival.id.as_str())?;
+    if let Some(trace) = &arrival.trace {
+        request.insert_header("traceparent", trace.clone())?;
+        request.remove_header("tracestate");
+    }
+    if let Some(host) = dress.host {
+        request.insert_header("Host", host.clone())?;
+    }
+    Ok(())
+}
+
+/// A copy of the accepted request as it starts its way by an own round trip: without what concerns one hop only.
+/// What goes through pingora's proxy needs this not; it does the same there.
+pub fn copy_for_own_hop(original: &RequestHeader) -> RequestHeader {
+    let mut request = original.clone();
+    request.set_version(http::Version::HTTP_11);
+    let lines = original.headers.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
+    for name in nominations(lines) {
+        if let Ok(name) = http::HeaderName::from_bytes(name) {
+            request.remove_header(&name);
+        }
+    }
+    for name in HOP_BY_HOP {
+        request.remove_header(name);
+    }
+    request
+}
+
+/// The path on this site that a `Location` of the app leads to; `None` when it leads elsewhere or nowhere.
+/// Relative ones are resolved against the request's own path (RFC 3986, section 5.2).
+pub fn own_target(
+    location: &str,
+    request: &RequestHeader,
+    upstream_host: Option<&HeaderValue>,
+) -> Option<String> {
+    let location = location.split('#').next().unwrap_or_default().trim();
+    let lower = location.to_ascii_lowercase();
+    let after_scheme = ["http:", "https:"].iter().find_map(|s| lower.starts_with(s).then_some(s.len()));
+    let rest = location.get(after_scheme.unwrap_or(0)..)?;
+    if let Some(after) = rest.strip_prefix("//") {
+        let end = after.find(['/', '?']).unwrap_or(after.len());
+        let (authority, path) = after.split_at_checked(end)?;
+        let own = intake::authority(request);
+        let by_upstream = upstream_host.is_some_and(|host| host.as_bytes() == authority.as_bytes());
+        // The app may not know the port that the browser uses.
+        let same_name = host_name(authority).eq_ignore_ascii_case(host_name(own));
+        if !by_upstream && !same_name {
+            return None;
+        }
+        return Some(if path.starts_with('/') { path.to_owned() } else { format!("/{path}") });
+    }
+    if after_scheme.is_some() || rest.split(['/', '?']).next().is_some_and(|first| first.contains(':')) {
+        return None;
+    }
+    let path = request.uri.path();
+    match rest.chars().next() {
+        Some('/') => Some(rest.to_owned()),
+        Some('?') => Some(format!("{path}{rest}")),
+        None => None,
+        Some(_) => {
+            let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+            Some(resolve_dots(&format!("{directory}/{rest}")))
+        }
+    }
+}
+
+fn host_name(authority: &str) -> &str {
+    let end = match authority.rfind(']') {
+        Some(bracket) => bracket + 1,
+        None => authority.rfind(':').unwrap_or(authority.len()),
+    };
+    authority.get(..end).unwrap_or(authority)
+}
+
+/// `/a/./b/../c?q` → `/a/c?q`
+fn resolve_dots(target: &str) -> String {
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    let mut segments: Vec<&str> = Vec::new();
+    let mut parts = path.split('/').skip(1).peekable();
+    while let Some(part) = parts.next() {
+        let last = parts.peek().is_none();
+        match part {
+            "." | ".." => {
+                if part == ".." {
+                    segments.pop();
+                }
+                if last {
+                    segments.push("");
+                }
+            }
+            _ => segments.push(part),
+        }
+    }
+    let mut out = String::from("/") + &segments.join("/");
+    if let Some(query) = query {
+        out.push('?');
+        out.push_str(query);
+    }
+    out
+}
+
+/// An address as a header value, without the detour over a `String` for the usual kind.
+fn address_value(address: IpAddr) -> HeaderValue {
+    let text = match address {
+        IpAddr::V4(v4) => {
+            let mut text = Vec::with_capacity(15);
+            for (place, octet) in v4.octets().into_iter().enumerate() {
+                if place > 0 {
+                    text.push(b'.');
+                }
+                if octet >= 100 {
+                    text.push(b'0' + octet / 100);
+                }
+                if octet >= 10 {
+                    text.push(b'0' + octet / 10 % 10);
+                }
+                text.push(b'0' + octet % 10);
+            }
+            text
+        }
+        IpAddr::V6(v6) => v6.to_string().into_bytes(),
+    };
+    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_as_they_are() {
+        for text in ["0.0.0.0", "1.20.255.9", "10.100.0.10", "192.0.2.199", "2001:db8::1", "::"] {
+            assert_eq!(address_value(text.parse().unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn the_copy_has_nothing_that_concerns_one_hop() {
+        let mut original = RequestHeader::build("POST", b"/login", None).unwrap();
+        for (name, value) in [
+            ("Connection", "keep-alive, X-Hop"),
+            ("X-Hop", "1"),
+            ("Keep-Alive", "5"),
+            ("TE", "trailers"),
+            ("Transfer-Encoding", "chunked"),
+            ("Proxy-Authorization", "x"),
+            ("Accept", "*/*"),
+        ] {
+            original.append_header(name, value).unwrap();
+        }
+        let copy = copy_for_own_hop(&original);
+        let left: Vec<&str> = copy.headers.keys().map(|n| n.as_str()).collect();
+        assert_eq!(left, ["accept"]);
+    }
+
+    /// [D17 of part 0; threats 1.6] A target after the challenge never leaves the site.
+    #[test]
+    fn a_target_stays_on_the_site() {
+        let mut request = RequestHeader::build("POST", b"/app/login.php?x=1", None).unwrap();
+        request.insert_header("Host", "ecd.example:8443").unwrap();
+        let inside = HeaderValue::from_static("10.0.0.5:8080");
+        for (location, target) in [
+            ("/home", Some("/home")),
+            ("/home?a=b#c", Some("/home?a=b")),
+            ("index.php", Some("/app/index.php")),
+            ("./index.php?p=../x", Some("/app/index.php?p=../x")),
+            ("../", Some("/")),
+            ("../../../up", Some("/up")),
+            ("?page=2", Some("/app/login.php?page=2")),
+            ("http://ecd.example:8443/home", Some("/home")),
+            ("https://ECD.example/home", Some("/home")),
+            ("//ecd.example/home", Some("/home")),
+            ("http://10.0.0.5:8080/home", Some("/home")),
+            ("http://ecd.example", Some("/")),
+            ("http://ecd.example?x", Some("/?x")),
+            ("http://evil.example/home", None),
+            ("//evil.example/home", None),
+            ("http://ecd.example.evil.example/", None),
+            ("http://ecd.example@evil.example/", None),
+            ("http:/home", None),
+            ("javascript:alert(1)", None),
+            ("", None),
+            ("#top", None),
+        ] {
+            assert_eq!(own_target(location, &request, Some(&inside)).as_deref(), target, "{location}");
+        }
+    }
+}

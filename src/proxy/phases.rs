@@ -1,0 +1,196 @@
+//! pingora's phases, in the order in which they run.
+
+use std::{any::Any, time::Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::{
+    Error, Result,
+    http::{RequestHeader, ResponseHeader},
+    modules::http::HttpModules,
+    proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session},
+    upstreams::peer::HttpPeer,
+};
+use tracing::Level;
+
+use super::{Proxy, context::Context, failure::Cause};
+
+/// Access lines can be switched off or on by themselves: `info,sluis::access=off`.
+const ACCESS: &str = "sluis::access";
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new()
+    }
+
+    /// None: answers go through as the app made them, so the compression module that pingora adds by default would
+    /// only cost time.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    /// HTTP/1 only: the next request on the connection.
+    fn on_connection_reuse(
+        &self,
+        _session: &mut Session,
+        ctx: &mut Context,
+        previous: Box<dyn Any + Send + Sync>,
+    ) {
+        ctx.bound_to = previous.downcast_ref::<u64>().copied();
+    }
+
+    fn persist_connection_context(
+        &self,
+        _session: &Session,
+        ctx: &Context,
+    ) -> Option<Box<dyn Any + Send + Sync>> {
+        ctx.bound_to.map(|number| Box::new(number) as Box<dyn Any + Send + Sync>)
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        match self.decide(session, ctx) {
+            Ok(outcome) => self.follow(session, ctx, outcome).await,
+            Err(cause) => self.refuse(session, ctx, cause).await,
+        }
+    }
+
+    /// Runs again on a retry.
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        self.choose(ctx).map_err(Cause::into_error)
+    }
+
+    /// Runs again on a retry. `request` is a copy of the accepted request without what concerns one hop.
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        ctx.sent = Some(Instant::now());
+        self.dress_request(session.req_header(), request, ctx).map_err(Cause::into_error)
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        match body {
+            Some(piece) => ctx.count_body(piece.len(), &self.parts.limits).map_err(Cause::into_error),
+            None => Ok(()),
+        }
+    }
+
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        header: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        if header.status.is_informational() && header.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
+        let time = ctx.sent.map(|sent| sent.elapsed());
+        ctx.upstream_time = time;
+        if let Some(time) = time {
+            self.metrics(ctx).upstream_seconds.observe(time.as_secs_f64());
+        }
+        self.dress_answer(header, ctx).await.map_err(Cause::into_error)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+        let cause = ctx.cause.unwrap_or_else(|| Cause::of(error));
+        self.note(ctx, cause);
+        log_failure(cause, error, ctx);
+        session.set_keepalive(None);
+        let begun = session.response_written().is_some_and(|r| {
+            !r.status.is_informational() || r.status == http::StatusCode::SWITCHING_PROTOCOLS
+        });
+        if !begun && cause.status().is_some() {
+            // Whoever does not take the refusal is gone.
+            let _ = self.answer(session, ctx, cause).await;
+        }
+        FailToProxy {
+            error_code: cause.status().map_or(0, |status| status.as_u16()),
+            can_reuse_downstream: false,
+        }
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
+        self.metrics(ctx).requests.count(ctx.answered);
+        if tracing::enabled!(target: ACCESS, Level::INFO) {
+            self.log_access(session, ctx);
+        }
+    }
+
+    /// pingora's own lines would have the query in them, which is not ours to log; [`log_failure`] logs instead.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &Context,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+
+    fn request_summary(&self, session: &Session, ctx: &Context) -> String {
+        let id = ctx.arrival.as_ref().map_or("-", |arrival| arrival.id.as_str());
+        format!("{} request_id={id}", session.req_header().method)
+    }
+}
+
+impl Proxy {
+    fn log_access(&self, session: &Session, ctx: &Context) {
+        let Some(arrival) = ctx.arrival.as_ref() else { return };
+        let header = session.req_header();
+        let user =
+            ctx.permit.as_ref().and_then(|permit| permit.session()).map(|l| l.session().user.name.as_str());
+        #[expect(clippy::cast_possible_truncation, reason = "a request takes less than 500 million years")]
+        let millis = |time: std::time::Duration| time.as_micros() as u64 as f64 / 1000.0;
+        tracing::info!(
+            target: ACCESS,
+            method = %header.method,
+            path = header.uri.path(),
+            status = session.response_written().map_or(0, |response| response.status.as_u16()),
+            duration_ms = millis(ctx.started.elapsed()),
+            upstream_ms = ctx.upstream_time.map(millis),
+            app = self.site(ctx).map(|site| site.app.id.as_str()),
+            user,
+            client = %arrival.client,
+            request_id = %arrival.id,
+            outcome = crate::metrics::Label::name(ctx.answered),
+            cause = ctx.cause.map(Cause::name),
+            detail = ctx.cause.and_then(Cause::detail),
+        );
+    }
+}
+
+/// The internal half of a failure. Only kinds, and what the system says about a connection: pingora's other texts
+/// can have header bytes in them, and so cookies.
+fn log_failure(cause: Cause, error: &Error, ctx: &Context) {
+    let request_id = ctx.arrival.as_ref().map_or("-", |arrival| arrival.id.as_str());
+    let kind = error.etype().as_str();
+    let source = error.esource().as_str();
+    match cause {
+        Cause::ClientGone | Cause::ClientTooSlow | Cause::Malformed(_) => {
+            tracing::debug!(request_id, cause = cause.name(), kind, source, "a request ended early");
+        }
+        _ => {
+            let reason = connection_reason(error);
+            tracing::warn!(request_id, cause = cause.name(), kind, source, reason, "a request failed");
+        }
+    }
+}
+
+fn connection_reason(error: &Error) -> Option<String> {
+    let io = error.root_cause().downcast_ref::<std::io::Error>()?;
+    Some(io.kind().to_string())
+}

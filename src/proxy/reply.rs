@@ -1,0 +1,145 @@
+//! Answers of our own: refusals, redirects to the challenge, and our pages.
+//!
+//! A redirect is always 303, so that a browser never sends a password again (threats D18). What a script fetched
+//! gets 401 with a problem document (RFC 9457), never a redirect that it would follow into HTML.
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use pingora::{http::ResponseHeader, proxy::Session};
+
+use super::failure::Cause;
+use crate::{
+    model::{RequestId, Wants},
+    web,
+};
+
+/// The content type of RFC 9457.
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// Why a request was not answered, as a page or as a problem document.
+pub fn refusal(
+    status: StatusCode,
+    wants: Wants,
+    id: &RequestId,
+    accept_language: Option<&str>,
+    prefix: &str,
+) -> Response<Bytes> {
+    let mut response = match wants {
+        Wants::Page => web::error_page(status, id, accept_language, prefix).map(Bytes::from),
+        Wants::Data | Wants::Upgrade => problem(status, id, None),
+    };
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        // RFC 9110, section 15.5.6: what would be allowed, as far as the proxy can know.
+        let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
+    response
+}
+
+/// The refusal for a cause; `None` when there is nobody to answer.
+pub fn refusal_for(
+    cause: Cause,
+    wants: Wants,
+    id: &RequestId,
+    accept_language: Option<&str>,
+    prefix: &str,
+) -> Option<Response<Bytes>> {
+    Some(refusal(cause.status()?, wants, id, accept_language, prefix))
+}
+
+/// Sends a client to the page where it can do what is missing.
+pub fn challenge(wants: Wants, id: &RequestId, url: &str) -> Response<Bytes> {
+    match wants {
+        Wants::Page => see_other(url),
+        Wants::Data | Wants::Upgrade => problem(StatusCode::UNAUTHORIZED, id, Some(url)),
+    }
+}
+
+/// 303 without a body.
+fn see_other(url: &str) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    // Ours are ASCII; anything else would be a fault, and the root is a safe place.
+    let location = HeaderValue::from_str(url).unwrap_or(HeaderValue::from_static("/"));
+    response.headers_mut().insert(header::LOCATION, location);
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    response
+}
+
+fn problem(status: StatusCode, id: &RequestId, challenge_url: Option<&str>) -> Response<Bytes> {
+    let mut document = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or("Error"),
+        "status": status.as_u16(),
+        "request_id": id.as_str(),
+    });
+    if let (Some(url), Some(fields)) = (challenge_url, document.as_object_mut()) {
+        fields.insert("challenge_url".to_owned(), url.into());
+    }
+    let mut response = Response::new(Bytes::from(document.to_string()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, PROBLEM);
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Writes a whole answer.
+///
+/// # Errors
+/// When the client is gone.
+pub async fn send(session: &mut Session, response: Response<Bytes>) -> pingora::Result<()> {
+    let (parts, body) = response.into_parts();
+    let mut header = ResponseHeader::from(parts);
+    let bodiless = matches!(header.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if bodiless {
+        header.remove_header(&header::CONTENT_LENGTH);
+    } else {
+        header.set_content_length(body.len())?;
+    }
+    let none = bodiless || body.is_empty() || session.req_header().method == Method::HEAD;
+    session.write_response_header(Box::new(header), none).await?;
+    if !none {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> RequestId {
+        RequestId::new("r1").unwrap()
+    }
+
+    #[test]
+    fn a_page_is_sent_to_the_challenge_with_303() {
+        let response = challenge(Wants::Page, &id(), "/.sluis/challenge");
+        assert_eq!(response.status(), 303);
+        assert_eq!(response.headers()[header::LOCATION], "/.sluis/challenge");
+        assert!(response.body().is_empty());
+    }
+
+    #[test]
+    fn a_script_gets_a_problem_document_and_no_redirect() {
+        for wants in [Wants::Data, Wants::Upgrade] {
+            let response = challenge(wants, &id(), "/.sluis/challenge");
+            assert_eq!(response.status(), 401);
+            assert!(response.headers().get(header::LOCATION).is_none());
+            assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+            let document: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+            assert_eq!(document["challenge_url"], "/.sluis/challenge");
+            assert_eq!(document["request_id"], "r1");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_would_be_allowed() {
+        let response = refusal(StatusCode::METHOD_NOT_ALLOWED, Wants::Data, &id(), None, "/.sluis");
+        assert!(response.headers().contains_key(header::ALLOW));
+        assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+    }
+}

@@ -1,0 +1,125 @@
+//! One request to the app that does not go through pingora's proxy: its answer stays in our hands until it has been
+//! judged. For watched logins and `whoami`; everything else streams.
+//!
+//! Each goes on a connection of its own, over HTTP/1.1: a login must not fail because a kept connection had just
+//! been closed, and must not be sent twice. Informational answers (1xx) are passed over.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Method};
+use pingora::{
+    connectors::http::Connector,
+    http::{RequestHeader, ResponseHeader},
+    protocols::http::client::HttpSession,
+    upstreams::peer::HttpPeer,
+};
+
+use super::failure::Cause;
+
+/// How long the whole header of an answer may take when the app has no own limit.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Makes own round trips.
+pub struct RoundTrips {
+    connector: Connector,
+}
+
+/// An answer whose header has been read and whose body has not.
+pub struct Answer {
+    /// Its header, as the app sent it.
+    pub header: ResponseHeader,
+    session: HttpSession,
+}
+
+impl RoundTrips {
+    /// Without any connection yet.
+    pub fn new() -> Self {
+        Self { connector: Connector::new(None) }
+    }
+
+    /// Sends a request with a whole body, and reads the header of the answer.
+    ///
+    /// # Errors
+    /// How the upstream failed.
+    pub async fn send(
+        &self,
+        mut peer: HttpPeer,
+        mut request: RequestHeader,
+        body: Bytes,
+    ) -> Result<Answer, Cause> {
+        peer.options.set_http_version(1, 1);
+        let (read, write) = (peer.options.read_timeout, peer.options.write_timeout);
+        frame(&mut request, &body).map_err(|_| Cause::Internal)?;
+        let upstream = |error: Box<pingora::Error>| Cause::of(&error.into_up());
+        let (mut session, _) = self.connector.get_http_session(&peer).await.map_err(upstream)?;
+        session.set_read_timeout(read);
+        session.set_write_timeout(write);
+        session.write_request_header(Box::new(request)).await.map_err(upstream)?;
+        if !body.is_empty() {
+            session.write_request_body(body, true).await.map_err(upstream)?;
+        }
+        session.finish_request_body().await.map_err(upstream)?;
+        let header = tokio::time::timeout(read.unwrap_or(PATIENCE), final_header(&mut session))
+            .await
+            .map_err(|_| Cause::UpstreamTooSlow(crate::metrics::UpstreamError::ReadTimeout))?
+            .map_err(upstream)?;
+        Ok(Answer { header, session })
+    }
+}
+
+impl Default for RoundTrips {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The length instead of whatever framing the client had chosen.
+fn frame(request: &mut RequestHeader, body: &Bytes) -> pingora::Result<()> {
+    request.remove_header(&http::header::EXPECT);
+    let bodiless = body.is_empty() && matches!(request.method, Method::GET | Method::HEAD);
+    if bodiless {
+        request.remove_header(&http::header::CONTENT_LENGTH);
+        return Ok(());
+    }
+    request.insert_header("Content-Length", HeaderValue::from(body.len()))
+}
+
+async fn final_header(session: &mut HttpSession) -> pingora::Result<ResponseHeader> {
+    loop {
+        session.read_response_header().await?;
+        match session.response_header() {
+            Some(header) if header.status.is_informational() => {}
+            Some(header) => return Ok(header.clone()),
+            None => return pingora::Error::err(pingora::ErrorType::InvalidHTTPHeader),
+        }
+    }
+}
+
+impl Answer {
+    /// The next piece of the body; `None` after the last.
+    ///
+    /// # Errors
+    /// How the upstream failed.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Cause> {
+        if self.session.response_done() {
+            return Ok(None);
+        }
+        self.session.read_response_body().await.map_err(|error| Cause::of(&error.into_up()))
+    }
+
+    /// Reads the body up to `at_most` bytes. The second is whether that was all of it.
+    ///
+    /// # Errors
+    /// How the upstream failed.
+    pub async fn read(&mut self, at_most: usize) -> Result<(Bytes, bool), Cause> {
+        let mut body = BytesMut::new();
+        while let Some(piece) = self.next().await? {
+            body.extend_from_slice(&piece);
+            if body.len() > at_most {
+                return Ok((body.freeze(), false));
+            }
+        }
+        Ok((body.freeze(), true))
+    }
+}
