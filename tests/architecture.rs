@@ -38,7 +38,7 @@ const DOORS: &[(&str, &[&str])] = &[
     (r"\bpingora(_\w+)?::", &["proxy", "app"]),
     (r"\b(rusqlite|redis)::", &["store"]),
     (r"\bSystemTime\b|\bgetrandom::", &["base"]),
-    (r"\baxum::", &["web", "admin", "proxy", "app"]),
+    (r"\baxum::", &["web", "admin", "demo", "proxy", "app"]),
 ];
 
 /// A file that is longer is to be split (style: at about 500). Its tests at the end do not count.
