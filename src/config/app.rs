@@ -34,7 +34,7 @@ pub struct App {
     pub cookies: Cookies,
     /// How long a session lives.
     pub session: SessionLimits,
-    /// First rule that matches wins; the last one matches everybody.
+    /// First rule that matches wins; at least one.
     pub policy: Vec<Rule>,
     /// TOTP settings.
     pub totp: Totp,

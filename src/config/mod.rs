@@ -1,17 +1,36 @@
-//! The configuration: one YAML file, read in three steps.
+//! The configuration: one YAML file.
 //!
-//! `raw` is what was typed (unknown keys refused); `resolve` turns it into the types on this page and
-//! reports all faults at once; everything above sees only the resolved form, which is right by construction.
+//! 1. `tree`: every value with its path and line; keys that stand there twice.
+//! 2. `raw`: what may be typed. From these types come the JSON Schema, and by `shape` the faults of structure:
+//!    unknown and missing keys, wrong types, unknown words.
+//! 3. `resolve`: what the values say (ranges, files, names, contradictions), as the types on this page.
+//!
+//! Promises: all faults of all three steps at once, each with line, path, what was found and what is allowed; no
+//! secret value in any of them. Everything above sees only the resolved form, which is right by construction: the
+//! values come from `serde_saphyr`'s reading of a file without a fault of structure.
+//! Relative paths of files count from the directory of the configuration file.
 
 pub mod app;
+mod fault;
+mod raw;
+mod resolve;
 #[cfg(test)]
 pub(crate) mod sample;
+mod shape;
+mod tree;
+mod value;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
 pub use app::App;
+use fault::{Place, Report};
 
 use crate::base::secret::SecretBytes;
 
@@ -27,7 +46,8 @@ pub struct Config {
     pub prefix: String,
     /// Cookies without `Secure` and `__Host-`: for demos on plain http://localhost only.
     pub insecure_cookies: bool,
-    /// Master keys; the first signs. Empty only in the demo, which makes its own.
+    /// Master keys; the first signs. At least one of at least `base::keyring::MIN_MASTER_BYTES`, none twice. (The demo
+    /// names an environment variable in its YAML and answers it itself.)
     pub keys: Vec<SecretBytes>,
     /// Where records are kept.
     pub store: StoreConfig,
@@ -162,18 +182,110 @@ pub struct Loaded {
 #[error("{}", .0.join("\n"))]
 pub struct Faults(pub Vec<String>);
 
+/// Largest configuration file that is read.
+const LARGEST: u64 = 4 << 20;
+
 /// Reads and resolves a configuration file. `environment` looks a variable up, for `${NAME}`.
+///
+/// Reads the files that it names and looks the upstreams' names up, so it can wait on I/O.
 ///
 /// # Errors
 /// All faults at once, each with file, line, path in the YAML, what was found and what is allowed.
-pub fn load(
-    _file: &std::path::Path,
-    _environment: &dyn Fn(&str) -> Option<String>,
+pub fn load(file: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Faults> {
+    let unreadable =
+        |why: &dyn std::fmt::Display| Faults(vec![format!("{}: cannot be read: {why}", file.display())]);
+    let length = std::fs::metadata(file).map_err(|error| unreadable(&error))?.len();
+    if length > LARGEST {
+        return Err(unreadable(&format_args!("{length} bytes; allowed: at most {LARGEST}")));
+    }
+    let text = std::fs::read_to_string(file).map_err(|error| unreadable(&error))?;
+    load_text(&text, file, environment)
+}
+
+/// Like [`load`], for a text that is there already. `file` is its name in messages, and its directory is where
+/// relative paths count from.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_text(
+    text: &str,
+    file: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Faults> {
-    todo!()
+    let mut report = Report::new(file.display().to_string());
+    let Some(tree) = tree::parse(text, &mut report) else {
+        return Err(Faults(report.finish().err().map(|faults| faults.0).unwrap_or_default()));
+    };
+    let schema = schema();
+    let Some(sound) = shape::check(&tree, &schema, &mut report) else {
+        return Err(Faults(report.finish().err().map(|faults| faults.0).unwrap_or_default()));
+    };
+    // A file with faults of structure is looked at for others as well, by what is left of it; nothing of that is used.
+    let raw =
+        if report.is_clean() { read(text, &mut report) } else { serde_json::from_value(sound.json).ok() };
+    let directory = file.parent().unwrap_or(Path::new(""));
+    let config = raw.and_then(|raw| {
+        resolve::resolve(&raw, &Place::root(&sound.node), directory, environment, &mut report)
+    });
+    let warnings = report.finish()?;
+    match config {
+        Some(config) => Ok(Loaded { config, warnings }),
+        // Cannot be: what gives no configuration leaves a fault.
+        None => Err(Faults(vec![format!("{}: no configuration", file.display())])),
+    }
+}
+
+/// The values, as `serde_saphyr` reads them.
+fn read(text: &str, report: &mut Report) -> Option<raw::Raw> {
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        with_snippet: false,
+    };
+    match serde_saphyr::from_str_with_options(text, options) {
+        Ok(raw) => Some(raw),
+        Err(error) => {
+            let line = error.location().and_then(|l| usize::try_from(l.line()).ok()).unwrap_or(1);
+            report.structure(line, "", error);
+            None
+        }
+    }
 }
 
 /// The JSON Schema of the file, for editors.
 pub fn schema() -> serde_json::Value {
-    todo!()
+    let settings = schemars::generate::SchemaSettings::draft2020_12()
+        .with_transform(schemars::transform::RecursiveTransform(without_null));
+    settings.into_generator().into_root_schema_for::<raw::Raw>().to_value()
 }
+
+/// An optional key is left out, never `null`: an empty value in a configuration is mostly a slip.
+fn without_null(schema: &mut schemars::Schema) {
+    use serde_json::Value;
+
+    if schema.get("default") == Some(&Value::Null) {
+        schema.remove("default");
+    }
+    if let Some(Value::Array(types)) = schema.get_mut("type") {
+        types.retain(|kind| kind != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            schema.insert("type".to_owned(), only);
+        }
+    }
+    if let Some(Value::Array(choices)) = schema.get_mut("anyOf") {
+        choices.retain(|choice| choice.get("type").is_none_or(|kind| kind != "null"));
+        if let [Value::Object(only)] = choices.as_slice() {
+            let only = only.clone();
+            schema.remove("anyOf");
+            for (key, value) in only {
+                // The description beside the choice is the one of the key: it stays.
+                if schema.get(&key).is_none() {
+                    schema.insert(key, value);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! `keys`, `store`, `limits`, `shutdown`, `log`, `audit`: the server as a whole.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::value::{Size, Span};
+
+/// A master key: never the key itself, only where it is.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Key {
+    /// In a file or an environment variable.
+    Reference(KeyReference),
+    /// `${NAME}`: an environment variable.
+    #[schemars(extend("writeOnly" = true, "pattern" = r"^\$\{[A-Za-z_][A-Za-z0-9_]*\}$"))]
+    Text(String),
+}
+
+/// Where a key is.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyReference {
+    /// The file that holds it, alone.
+    File(String),
+    /// The environment variable that holds it.
+    #[schemars(extend("writeOnly" = true))]
+    Env(String),
+}
+
+/// The backend.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Store {
+    /// One SQLite file: a single replica needs nothing else.
+    Sqlite(Sqlite),
+    /// Nothing is kept when the process ends: for demos and tests only.
+    Memory,
+}
+
+/// The embedded store.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sqlite {
+    /// The file, made with mode 0600 when it is not there; its directory must exist.
+    #[schemars(required)]
+    pub path: Option<String>,
+}
+
+/// Deadlines and sizes.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// From the first byte of a request to the end of its header. 1s to 60s.
+    pub header_timeout: Span,
+    /// The whole header of a request. 4KiB to 64KiB.
+    pub header_bytes: Size,
+    /// Header fields of a request. 20 to 256.
+    pub header_fields: usize,
+    /// A request body that comes in more slowly than this, in bytes per second over 10 s, is cut off; 0 = off.
+    pub min_body_rate: Size,
+    /// Between two requests on a connection that is kept open. 1s to 1h.
+    pub keepalive_timeout: Span,
+    /// A connection without a byte in either direction for so long ends. 5s to 24h.
+    pub client_idle_timeout: Span,
+    /// The body of a watched login. 1KiB to 1MiB.
+    pub login_body_bytes: Size,
+    /// The largest body that goes upstream; 0 = no limit.
+    pub body_bytes: Size,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_timeout: Span("10s".into()),
+            header_bytes: Size("16KiB".into()),
+            header_fields: 100,
+            min_body_rate: Size("256".into()),
+            keepalive_timeout: Span("60s".into()),
+            client_idle_timeout: Span("5m".into()),
+            login_body_bytes: Size("64KiB".into()),
+            body_bytes: Size("0".into()),
+        }
+    }
+}
+
+/// A stop after SIGTERM.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shutdown {
+    /// Not ready, but still accepting, while the endpoint is withdrawn (Kubernetes: 5s). 0 to 5m.
+    pub delay: Span,
+    /// After that, the longest wait for requests in flight. 0 to 1h.
+    pub drain: Span,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { delay: Span("0".into()), drain: Span("30s".into()) }
+    }
+}
+
+/// Logging.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug` or `trace`, also by module: `info,sluis::proxy=debug`.
+    pub filter: String,
+    /// How lines look.
+    pub format: Format,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".into(), format: Format::Json }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Where audit events go.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Audit {
+    /// Standard output.
+    #[default]
+    Stdout,
+    /// Appended to a file (mode 0600).
+    File(String),
+}
