@@ -25,6 +25,7 @@ mod roundtrip;
 mod site;
 #[cfg(test)]
 mod testing;
+pub mod tunnel;
 pub mod upstreams;
 mod whoami;
 

@@ -20,7 +20,7 @@ mod proxy_header;
 mod shutdown;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(in crate::proxy) mod tests;
 pub mod tls;
 mod worker;
 

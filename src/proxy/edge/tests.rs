@@ -111,7 +111,7 @@ struct Edge {
     metrics: Arc<Metrics>,
 }
 
-struct Setup {
+pub(in crate::proxy) struct Setup {
     limits: Limits,
     shutdown: ShutdownConfig,
     proxy_protocol: ProxyProtocol,
@@ -140,7 +140,17 @@ impl Default for Setup {
 }
 
 impl Setup {
-    async fn start(self, pair: Option<&Path>) -> Edge {
+    /// Serves plain HTTP with these apps.
+    pub(in crate::proxy) fn serve<A>(self, make: impl FnMut(usize) -> A) -> (SocketAddr, Served)
+    where
+        A: HttpServerApp + Send + Sync + 'static,
+    {
+        let (bound, options) = self.bind(None);
+        let http = bound.http_address().unwrap();
+        (http, bound.serve(options, Shutdown::new(), make).unwrap())
+    }
+
+    fn bind(self, pair: Option<&Path>) -> (Bound, Options) {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let proxy_protocol = self.proxy_protocol;
         let listen = Listen {
@@ -156,19 +166,22 @@ impl Setup {
             control: None,
         };
         let clock: SharedClock = ManualClock::at(tls::tests::NOW);
-        let bound = bind(&listen, &clock).unwrap();
-        let (http, https) = (bound.http_address().unwrap(), bound.https_address());
-        let app = upstream().await;
-        let metrics = Arc::new(Metrics::new(&[]));
-        let limits = self.limits.clone();
         let options = Options {
             threads: 2,
             limits: self.limits,
             shutdown: self.shutdown,
             trusted_proxies: self.trusted.into(),
             max_connections: 0,
-            metrics: Arc::clone(&metrics),
+            metrics: Arc::new(Metrics::new(&[])),
         };
+        (bind(&listen, &clock).unwrap(), options)
+    }
+
+    async fn start(self, pair: Option<&Path>) -> Edge {
+        let (bound, options) = self.bind(pair);
+        let (http, https) = (bound.http_address().unwrap(), bound.https_address());
+        let app = upstream().await;
+        let (metrics, limits) = (Arc::clone(&options.metrics), options.limits.clone());
         let conf = Arc::new(ServerConf::default());
         let served = bound
             .serve(options, Shutdown::new(), |_| {
@@ -309,6 +322,8 @@ async fn d20_a_body_that_stands_still_and_a_client_that_does_not_read_are_cut() 
 
     let mut deaf = edge.connect().await;
     deaf.write_all(b"GET /large HTTP/1.1\r\nHost: app.example\r\n\r\n").await.unwrap();
+    let mut line = String::new();
+    deaf.read_line(&mut line).await.unwrap(); // the answer has begun
     until("a client that does not read holds its connection", || {
         edge.metrics.render().contains(r#"sluis_connections{listener="http"} 0"#)
     })
@@ -321,6 +336,18 @@ async fn d20_a_body_that_stands_still_and_a_client_that_does_not_read_are_cut() 
     for _ in 0..10 {
         assert_eq!(get(&mut patient, "/slow").await.unwrap().1, "slow");
     }
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn f1_a_download_streams_at_full_speed() {
+    let edge = Setup::default().start(None).await;
+    let mut client = edge.connect().await;
+    let started = std::time::Instant::now();
+    let (_, body) = get(&mut client, "/large").await.unwrap();
+    assert_eq!(body.len(), 64 << 20);
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    drop(client);
     edge.stop().await;
 }
 
