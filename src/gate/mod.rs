@@ -261,7 +261,12 @@ fn is_anonymous(app: &App, view: &RequestView<'_>) -> bool {
 fn landing(view: &RequestView<'_>) -> String {
     const LONGEST: usize = 2048;
     let query = view.query.unwrap_or_default();
-    if view.wants != Wants::Page || !view.method.is_safe() || view.path.len() + query.len() > LONGEST {
+    let elsewhere = view.path.starts_with("//");
+    if view.wants != Wants::Page
+        || !view.method.is_safe()
+        || elsewhere
+        || view.path.len() + query.len() > LONGEST
+    {
         return "/".to_owned();
     }
     match view.query {
