@@ -5,9 +5,11 @@
 //! expired. From each master, HKDF-SHA-256 (RFC 5869) derives one key for each use; a key is never used
 //! for two things.
 
+use std::ops::Range;
+
 use aes_gcm::{
-    Aes256Gcm, KeyInit, Nonce,
-    aead::{Aead, Payload},
+    Aes256Gcm, KeyInit, Nonce, Tag,
+    aead::{Aead, AeadInOut, Payload},
 };
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
@@ -23,6 +25,7 @@ type HmacSha256 = Hmac<Sha256>;
 /// Shortest master key that is accepted, in bytes.
 pub const MIN_MASTER_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
+const TAG_BYTES: usize = 16;
 
 /// Names a key inside the ring; written in front of everything it signed or sealed.
 pub type KeyId = [u8; 4];
@@ -135,6 +138,21 @@ impl Keyring {
         let plain =
             self.find(*id)?.cipher(seal).decrypt(&Nonce::from(*nonce), Payload { msg: sealed, aad }).ok()?;
         Some(SecretBytes::new(plain))
+    }
+
+    /// Opens like [`Self::open`], inside `boxed` and without allocating: where in it the plain bytes stand now.
+    /// When it does not open, `boxed` is as it was, and can be tried with another `aad`.
+    pub fn open_in_place(&self, seal: Seal, aad: &[u8], boxed: &mut [u8]) -> Option<Range<usize>> {
+        let (id, rest) = boxed.split_first_chunk_mut::<4>()?;
+        let (nonce, rest) = rest.split_first_chunk_mut::<NONCE_BYTES>()?;
+        let (sealed, tag) = rest.split_last_chunk_mut::<TAG_BYTES>()?;
+        // The tag is verified before a byte is decrypted (NIST SP 800-38D, 7.2).
+        self.find(*id)?
+            .cipher(seal)
+            .decrypt_inout_detached(&Nonce::from(*nonce), aad, (&mut *sealed).into(), &Tag::from(*tag))
+            .ok()?;
+        let start = id.len().checked_add(NONCE_BYTES)?;
+        Some(start..start.checked_add(sealed.len())?)
     }
 
     /// A secret that anybody with the ring can make again from the same label and parts.
@@ -260,6 +278,19 @@ mod tests {
         assert!(ring.open(Seal::AtRest, b"anna", &boxed[..10]).is_none());
         *boxed.last_mut().unwrap() ^= 1;
         assert!(ring.open(Seal::AtRest, b"anna", &boxed).is_none());
+    }
+
+    #[test]
+    fn a_box_opens_in_place_as_it_opens_by_copy() {
+        let ring = ring(&[1]);
+        let mut boxed = ring.seal(Seal::UpstreamCookie, b"anna", b"secret").unwrap();
+        let untouched = boxed.clone();
+        assert!(ring.open_in_place(Seal::UpstreamCookie, b"bram", &mut boxed).is_none());
+        assert!(ring.open_in_place(Seal::AtRest, b"anna", &mut boxed).is_none());
+        assert!(ring.open_in_place(Seal::UpstreamCookie, b"anna", &mut boxed[..31]).is_none());
+        assert_eq!(boxed, untouched, "a failed attempt leaves the box whole");
+        let plain = ring.open_in_place(Seal::UpstreamCookie, b"anna", &mut boxed).unwrap();
+        assert_eq!(&boxed[plain], b"secret");
     }
 
     #[test]
