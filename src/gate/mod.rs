@@ -39,7 +39,6 @@ use crate::{
     policy::{self, Decision, Facts},
     session::{
         admission::Admissions,
-        live::Live,
         standing::{LiveSession, Standings},
         token::{Pending, Purpose, Session},
     },
@@ -108,7 +107,6 @@ pub enum Outcome {
 pub struct Gate {
     standings: Arc<Standings>,
     admissions: Arc<Admissions>,
-    live: Arc<Live>,
     clock: SharedClock,
     prefix: String,
 }
@@ -118,11 +116,10 @@ impl Gate {
     pub fn new(
         standings: Arc<Standings>,
         admissions: Arc<Admissions>,
-        live: Arc<Live>,
         clock: SharedClock,
         prefix: String,
     ) -> Self {
-        Self { standings, admissions, live, clock, prefix }
+        Self { standings, admissions, clock, prefix }
     }
 
     /// Decides. No I/O, no waiting.
@@ -134,9 +131,8 @@ impl Gate {
         if candidates.is_empty() {
             return self.assess_ordinary(app, view);
         }
+        // A blocked user has no session; somebody else may log in on this browser.
         let session = self.standings.session(app, &view.cookies, self.clock.now());
-        // A blocked user's session opens nothing; somebody else may log in on this browser.
-        let session = session.filter(|live| !self.live.is_blocked(&live.session().user));
         Outcome::Login(LoginPermit { permit: self.permit(app, view, session), candidates })
     }
 
@@ -145,6 +141,11 @@ impl Gate {
         let now = self.clock.now();
         match self.standings.session(app, &view.cookies, now) {
             Some(live) => self.assess_session(app, view, live, now),
+            // What anybody may see, the blocked may see too, but as anybody: else nobody could log in on this
+            // browser.
+            None if !is_anonymous(app, view) && self.standings.is_blocked(app, &view.cookies, now) => {
+                Outcome::Blocked
+            }
             None => self.assess_stranger(app, view, now),
         }
     }
@@ -162,14 +163,6 @@ impl Gate {
         now: UnixMillis,
     ) -> Outcome {
         let session = live.session();
-        if self.live.is_blocked(&session.user) {
-            // What anybody may see, they may see too, but as anybody: else nobody could log in on this browser.
-            return if is_anonymous(app, view) {
-                Outcome::Forward(self.permit(app, view, None))
-            } else {
-                Outcome::Blocked
-            };
-        }
         let facts = Facts { user: &session.user.name, client: view.client };
         if let Decision::Require(requirement) = policy::decide(app, &facts)
             && !suffices(session, requirement, now)

@@ -1,22 +1,41 @@
 //! From a first factor to a session: the one place where a session, a trust or a pending login is made (I2),
 //! where a device changes hands (I3) and where a session ends.
+//!
+//! The order of what is kept matters. A running session ends before anything else is asked. A pending login is
+//! consumed before the device is taken: trouble in between costs the user a second login, never anybody a session,
+//! and a login played again takes no device. The device is taken last: when its answer is there, everything of
+//! anybody else on it is dead everywhere, and only then are tokens made, in its epoch.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
-use super::{live::Live, standing::LiveSession, token::Pending};
+use super::{
+    cookie::{self, Kind, Names},
+    live::Live,
+    standing::{self, LiveSession, PENDING_LIVES},
+    target,
+    token::{self, Device, Pending, Purpose, Session, Trust, issue},
+};
 use crate::{
     base::{
         clock::{SharedClock, UnixMillis},
         keyring::Keyring,
-        random::SharedRandom,
+        random::{NoRandomness, SharedRandom},
     },
-    config::App,
+    config::{App, app::Requirement},
     factor::Proof,
-    model::{OwnCookies, SessionId, UserKey, UserName},
-    store::{SharedStore, StoreError},
+    model::{DeviceId, Epoch, LoginId, MethodSet, OwnCookies, Revocation, SessionId, UserKey, UserName},
+    policy::{self, Decision, Facts},
+    store::{RevocationSink, SharedStore, StoreError},
 };
+
+/// Above every validity that a configuration allows: for so long a voided trust must be remembered as void.
+const LONGEST_TRUST: Duration = Duration::from_secs(91 * 24 * 60 * 60);
+/// Kept longer than seems needed, since limits may grow with a new configuration.
+const MARGIN: Duration = Duration::from_secs(24 * 60 * 60);
+/// A device cookie older than this is made anew.
+const DEVICE_RENEWED_AFTER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Where a login comes from.
 #[derive(Clone, Copy)]
@@ -44,13 +63,15 @@ pub struct Admission {
     pub session: SessionId,
     /// Who.
     pub user: UserKey,
+    /// On which device.
+    pub device: DeviceId,
     /// Why.
     pub ground: Ground,
     /// Who owned the device before, when it was somebody else.
     pub taken_from: Option<UserKey>,
     /// `Set-Cookie` values for the browser.
     pub cookies: Vec<HeaderValue>,
-    /// Where the browser wanted to go (for a login that was not pending: as handed in).
+    /// Where the browser wanted to go: a path and query of the app that is safe to redirect to.
     pub target: String,
 }
 
@@ -74,31 +95,39 @@ pub enum FirstFactor {
 pub enum Completion {
     /// The session has begun.
     Admitted(Admission),
-    /// This pending login was completed before, is too old, revoked, or of somebody else: log in again.
+    /// This pending login was completed before, is too old, revoked, or of somebody else, or the policy does not
+    /// take this method: log in again.
     Void,
 }
 
 /// Makes and ends sessions.
 pub struct Admissions {
-    _store: SharedStore,
-    _keyring: Arc<Keyring>,
-    _live: Arc<Live>,
-    _clock: SharedClock,
-    _random: SharedRandom,
+    store: SharedStore,
+    keyring: Arc<Keyring>,
+    live: Arc<Live>,
+    names: Names,
+    clock: SharedClock,
+    random: SharedRandom,
+    prefix: String,
 }
 
 impl Admissions {
-    /// Puts it together.
+    /// Puts it together. Our own pages are taken to live under `/.sluis`; else see [`Self::with_prefix`].
     pub fn new(
         store: SharedStore,
         keyring: Arc<Keyring>,
         live: Arc<Live>,
-        names: super::cookie::Names,
+        names: Names,
         clock: SharedClock,
         random: SharedRandom,
     ) -> Self {
-        let _ = names;
-        Self { _store: store, _keyring: keyring, _live: live, _clock: clock, _random: random }
+        Self { store, keyring, live, names, clock, random, prefix: "/.sluis".to_owned() }
+    }
+
+    /// The same, with our own pages under `prefix`: no login leads back to one of those.
+    #[must_use]
+    pub fn with_prefix(self, prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned(), ..self }
     }
 
     /// `user` has passed the first factor at `app`. Ends the session that was running on this browser,
@@ -108,12 +137,81 @@ impl Admissions {
     /// When the store fails: nobody is admitted (I9).
     pub async fn first_factor(
         &self,
-        _app: &App,
-        _user: UserName,
-        _origin: Origin<'_>,
-        _target: &str,
+        app: &App,
+        user: UserName,
+        origin: Origin<'_>,
+        target: &str,
     ) -> Result<FirstFactor, StoreError> {
-        todo!()
+        let now = self.clock.now();
+        let user = UserKey { realm: app.realm.clone(), name: user };
+        // First of all, also when this user may not pass: the app may have switched to them already.
+        self.end_running(app, &origin.cookies).await?;
+        if self.live.is_blocked(&user) {
+            return Ok(FirstFactor::Blocked);
+        }
+        self.store.note_seen(&user, false, now).await?;
+
+        let mut cookies = Vec::new();
+        let device = self.device_of(&origin.cookies, now, &mut cookies)?;
+        let session = SessionId::draw(self.random.as_ref()).map_err(no_randomness)?;
+        let target = target::clean(target, &self.prefix).to_owned();
+        let trust = standing::trust(&self.keyring, &self.live, &origin.cookies, device, now)
+            .filter(|trust| trust.user == user);
+
+        let facts = Facts { user: &user.name, client: origin.client };
+        let begin = match policy::decide(app, &facts) {
+            Decision::Exempt(_) => Some(Begin { ground: Ground::Exempt, proof: None, epoch: None }),
+            Decision::Require(required) => {
+                trust.as_ref().filter(|t| suffices(t, required, now)).map(|trust| {
+                    let proof = Some((trust.proved_at, trust.methods));
+                    Begin { ground: Ground::Trust, proof, epoch: Some(trust.epoch) }
+                })
+            }
+        };
+        if let Some(begin) = begin {
+            self.store.note_seen(&user, true, now).await?;
+            let owned = self.store.own(device, &user, horizon(app, now)).await?;
+            // A trust of another epoch than the present one is void, whatever this replica has heard of it.
+            if begin.epoch.is_none_or(|epoch| epoch == owned.epoch) {
+                let (proved_at, methods) = begin.proof.unzip();
+                let token = Session {
+                    id: session,
+                    app: app.id.clone(),
+                    user: user.clone(),
+                    device,
+                    epoch: owned.epoch,
+                    started: now,
+                    seen: now,
+                    proved_at,
+                    methods: methods.unwrap_or(MethodSet::EMPTY),
+                };
+                cookies.push(self.names.set(Kind::Session, &issue(&self.keyring, &token), None));
+                if origin.cookies.login.is_some() {
+                    cookies.push(self.names.clear(Kind::Login));
+                }
+                if origin.cookies.trust.is_some() && trust.is_none() {
+                    cookies.push(self.names.clear(Kind::Trust));
+                }
+                let (ground, taken_from) = (begin.ground, owned.taken_from);
+                let admission = Admission { session, user, device, ground, taken_from, cookies, target };
+                return Ok(FirstFactor::Admitted(admission));
+            }
+        }
+        let pending = Pending {
+            login: LoginId::draw(self.random.as_ref()).map_err(no_randomness)?,
+            session,
+            app: app.id.clone(),
+            user,
+            device,
+            target,
+            started: now,
+            purpose: Purpose::Login,
+        };
+        cookies.push(self.login_cookie(&pending));
+        if origin.cookies.session.is_some() {
+            cookies.push(self.names.clear(Kind::Session));
+        }
+        Ok(FirstFactor::Pending { session, cookies })
     }
 
     /// The pending user has proved a second factor. Consumes the login, takes the device, makes session and
@@ -123,41 +221,208 @@ impl Admissions {
     /// When the store fails: nobody is admitted.
     pub async fn complete(
         &self,
-        _app: &App,
-        _pending: Pending,
-        _proof: Proof,
-        _client: IpAddr,
+        app: &App,
+        pending: Pending,
+        proof: Proof,
+        client: IpAddr,
     ) -> Result<Completion, StoreError> {
-        todo!()
+        let now = self.clock.now();
+        let lives = || standing::pending_lives(&self.live, app, &pending, now);
+        let facts = Facts { user: &pending.user.name, client };
+        let required = match policy::decide(app, &facts) {
+            Decision::Exempt(_) => None,
+            Decision::Require(required) => Some(required),
+        };
+        let method_counts = required.is_none_or(|r| policy::methods(r).contains(proof.method()));
+        if *proof.user() != pending.user || !method_counts || !lives() {
+            return Ok(Completion::Void);
+        }
+        // The mark outlives the pending login, whatever the clocks of two replicas say.
+        let until = pending.started.plus(PENDING_LIVES * 2);
+        if !self.store.consume(pending.login, until).await? {
+            return Ok(Completion::Void);
+        }
+        let (started, epoch, taken_from) = match pending.purpose {
+            Purpose::Login => {
+                self.store.note_seen(&pending.user, true, now).await?;
+                let owned = self.store.own(pending.device, &pending.user, horizon(app, now)).await?;
+                (now, owned.epoch, owned.taken_from)
+            }
+            // The session goes on in the epoch in which it was made; if the device changes hands meanwhile, that
+            // epoch is void, and the session with it.
+            Purpose::StepUp { started, epoch } => (started, epoch, None),
+        };
+        // Once more: a reset or block that came while the store worked must not be overtaken.
+        if !lives() {
+            return Ok(Completion::Void);
+        }
+        let methods = MethodSet::of(proof.method());
+        let token = Session {
+            id: pending.session,
+            app: pending.app.clone(),
+            user: pending.user.clone(),
+            device: pending.device,
+            epoch,
+            started,
+            seen: now,
+            proved_at: Some(proof.at()),
+            methods,
+        };
+        let mut cookies = vec![
+            self.names.set(Kind::Session, &issue(&self.keyring, &token), None),
+            self.names.clear(Kind::Login),
+        ];
+        if let Some(required) = required {
+            cookies.push(self.trust_cookie(required, &pending, &proof, epoch, now));
+        }
+        Ok(Completion::Admitted(Admission {
+            session: pending.session,
+            user: pending.user,
+            device: pending.device,
+            ground: Ground::Factor,
+            taken_from,
+            cookies,
+            target: target::clean(&pending.target, &self.prefix).to_owned(),
+        }))
     }
 
     /// A running session must prove a second factor again before it goes on: the cookies that make it pending.
     ///
     /// # Errors
     /// When the machine gives no random bytes.
-    pub fn step_up(&self, _live: &LiveSession, _target: &str) -> Result<Vec<HeaderValue>, StoreError> {
-        todo!()
+    pub fn step_up(&self, live: &LiveSession, target: &str) -> Result<Vec<HeaderValue>, StoreError> {
+        let session = live.session();
+        let pending = Pending {
+            login: LoginId::draw(self.random.as_ref()).map_err(no_randomness)?,
+            session: session.id,
+            app: session.app.clone(),
+            user: session.user.clone(),
+            device: session.device,
+            target: target::clean(target, &self.prefix).to_owned(),
+            started: self.clock.now(),
+            purpose: Purpose::StepUp { started: session.started, epoch: session.epoch },
+        };
+        Ok(vec![self.login_cookie(&pending)])
     }
 
     /// Ends a session everywhere: the cookies that clear it in this browser. Trust stays.
     ///
     /// # Errors
     /// When the store fails: then it has not ended.
-    pub async fn end(&self, _session: &LiveSession) -> Result<Vec<HeaderValue>, StoreError> {
-        todo!()
+    pub async fn end(&self, session: &LiveSession) -> Result<Vec<HeaderValue>, StoreError> {
+        self.store.end_session(session.session().id, session.ends().plus(MARGIN)).await?;
+        Ok(vec![self.names.clear(Kind::Session)])
     }
 
     /// The renewed session cookie when the present one was last renewed a while ago, so that `idle` counts from
     /// the last request. `None` mostly.
-    pub fn renew(&self, _session: &LiveSession, _now: UnixMillis) -> Option<HeaderValue> {
-        todo!()
+    pub fn renew(&self, session: &LiveSession, now: UnixMillis) -> Option<HeaderValue> {
+        if !session.take_renewal(now) {
+            return None;
+        }
+        let token = Session { seen: now, ..session.session().clone() };
+        Some(self.names.set(Kind::Session, &issue(&self.keyring, &token), None))
     }
 
     /// A device cookie for a browser that has none, and the device in it.
     ///
     /// # Errors
     /// When the machine gives no random bytes.
-    pub fn new_device(&self) -> Result<(crate::model::DeviceId, HeaderValue), StoreError> {
-        todo!()
+    pub fn new_device(&self) -> Result<(DeviceId, HeaderValue), StoreError> {
+        let id = DeviceId::draw(self.random.as_ref()).map_err(no_randomness)?;
+        Ok((id, self.device_cookie(id, self.clock.now())))
+    }
+
+    /// The device of this browser; `cookies` gets its cookie when it is new or getting old.
+    fn device_of(
+        &self,
+        own: &OwnCookies<'_>,
+        now: UnixMillis,
+        cookies: &mut Vec<HeaderValue>,
+    ) -> Result<DeviceId, StoreError> {
+        match standing::device(&self.keyring, own) {
+            Some(Device { id, issued }) => {
+                if now.since(issued) > DEVICE_RENEWED_AFTER {
+                    cookies.push(self.device_cookie(id, now));
+                }
+                Ok(id)
+            }
+            None => {
+                let (id, cookie) = self.new_device()?;
+                cookies.push(cookie);
+                Ok(id)
+            }
+        }
+    }
+
+    /// Ends the session whose cookie this browser holds, of whomever and however old it is.
+    async fn end_running(&self, app: &App, own: &OwnCookies<'_>) -> Result<(), StoreError> {
+        let Some(running) = own.session.and_then(|value| token::verify::<Session>(&self.keyring, value))
+        else {
+            return Ok(());
+        };
+        let until = running.started.plus(app.session.max).plus(MARGIN);
+        let ended = self.store.end_session(running.id, until).await;
+        if ended.is_err() {
+            // Nobody else can be told. Here at least it is over: the app may show it somebody else's data.
+            self.live.apply(&Revocation::Session { id: running.id, until });
+        }
+        ended
+    }
+
+    fn device_cookie(&self, id: DeviceId, issued: UnixMillis) -> HeaderValue {
+        let value = issue(&self.keyring, &Device { id, issued });
+        self.names.set(Kind::Device, &value, Some(cookie::DEVICE_MAX_AGE_SECS))
+    }
+
+    fn login_cookie(&self, pending: &Pending) -> HeaderValue {
+        self.names.set(Kind::Login, &issue(&self.keyring, pending), Some(PENDING_LIVES.as_secs()))
+    }
+
+    /// The trust that follows from a proof, or what removes an older one when nothing is to be remembered.
+    fn trust_cookie(
+        &self,
+        required: &Requirement,
+        pending: &Pending,
+        proof: &Proof,
+        epoch: Epoch,
+        now: UnixMillis,
+    ) -> HeaderValue {
+        let left = required.validity.saturating_sub(now.since(proof.at())).as_secs();
+        if left == 0 {
+            return self.names.clear(Kind::Trust);
+        }
+        let trust = Trust {
+            user: pending.user.clone(),
+            device: pending.device,
+            epoch,
+            proved_at: proof.at(),
+            methods: MethodSet::of(proof.method()),
+        };
+        self.names.set(Kind::Trust, &issue(&self.keyring, &trust), Some(left))
     }
 }
+
+/// On what a session begins without a challenge.
+struct Begin {
+    ground: Ground,
+    proof: Option<(UnixMillis, MethodSet)>,
+    /// The epoch in which the ground holds.
+    epoch: Option<Epoch>,
+}
+
+/// Whether a trust spares its user the challenge now: a method that counts, and not too long ago [A7].
+fn suffices(trust: &Trust, required: &Requirement, now: UnixMillis) -> bool {
+    trust.methods.bits() & policy::methods(required).bits() != 0
+        && now.since(trust.proved_at) < required.validity
+}
+
+/// Until when a takeover that happens now must be remembered.
+fn horizon(app: &App, now: UnixMillis) -> UnixMillis {
+    now.plus(LONGEST_TRUST.max(app.session.max.saturating_add(MARGIN)))
+}
+
+fn no_randomness(error: NoRandomness) -> StoreError {
+    StoreError(error.to_string())
+}
+

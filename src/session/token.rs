@@ -1,10 +1,35 @@
 //! Signed tokens: a versioned binary body and HMAC-SHA-256, base64url without padding; the kind of
 //! cookie is the signature's domain (design, section 6).
+//!
+//! On the wire: key id (4 bytes), body, tag (32 bytes), all of it in base64url (RFC 4648, section 5). The body is a
+//! version byte and the fields in order: numbers big-endian, texts with their length (2 bytes) in front. Every
+//! value has one encoding only, and [`verify`] takes nothing else: not another version, not a byte too many, not
+//! an unused bit of the last base64 digit.
+//!
+//! What a token says is true for as long as the key is in the ring. Whether it still *counts* (age, revocation,
+//! device) is judged by `standing` and `admission`, never here.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::{
     base::{clock::UnixMillis, keyring::Keyring},
-    model::{AppId, DeviceId, Epoch, LoginId, MethodSet, SessionId, UserKey},
+    model::{AppId, DeviceId, Epoch, LoginId, MethodSet, Realm, SessionId, UserKey, UserName},
 };
+
+/// The only version of a body that is written and read.
+const VERSION: u8 = 1;
+const TAG_BYTES: usize = 32;
+/// Longer values are not even decoded: a browser keeps no cookie of more than 4096 bytes (RFC 6265bis, 5.7).
+const MAX_VALUE_BYTES: usize = 4096;
+
+/// "This browser profile is device D", made in `issued`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Device {
+    /// D
+    pub id: DeviceId,
+    /// When this token was made; an old one is renewed.
+    pub issued: UnixMillis,
+}
 
 /// "User U proved a second factor on device D at time T by these methods."
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +55,8 @@ pub enum Purpose {
     StepUp {
         /// When that session started; its `max` counts from there.
         started: UnixMillis,
+        /// The epoch of the device in that session: a takeover voids the step-up too.
+        epoch: Epoch,
     },
 }
 
@@ -88,11 +115,223 @@ pub trait Token: Sized {
 }
 
 /// Signs a token: the value of its cookie.
-pub fn issue<T: Token>(_keyring: &Keyring, _token: &T) -> String {
-    todo!()
+pub fn issue<T: Token>(keyring: &Keyring, token: &T) -> String {
+    let mut body = Vec::with_capacity(192);
+    token.encode(&mut body);
+    let (id, tag) = keyring.sign(T::DOMAIN, &[&body]);
+    URL_SAFE_NO_PAD.encode([id.as_slice(), &body, &tag].concat())
 }
 
 /// Reads and verifies a cookie's value; says nothing about expiry or revocation.
-pub fn verify<T: Token>(_keyring: &Keyring, _value: &str) -> Option<T> {
-    todo!()
+pub fn verify<T: Token>(keyring: &Keyring, value: &str) -> Option<T> {
+    if value.len() > MAX_VALUE_BYTES {
+        return None;
+    }
+    let raw = URL_SAFE_NO_PAD.decode(value).ok()?;
+    let (id, rest) = raw.split_first_chunk::<4>()?;
+    let (body, tag) = rest.split_last_chunk::<TAG_BYTES>()?;
+    if keyring.verify(T::DOMAIN, *id, &[body], tag) { T::decode(body) } else { None }
 }
+
+impl Token for Device {
+    const DOMAIN: &'static str = "cookie/device";
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        out.extend_from_slice(&self.id.0);
+        put_time(out, self.issued);
+    }
+
+    fn decode(body: &[u8]) -> Option<Self> {
+        let mut body = Reader::versioned(body)?;
+        let token = Self { id: DeviceId(body.array()?), issued: body.time()? };
+        body.end(token)
+    }
+}
+
+impl Token for Trust {
+    const DOMAIN: &'static str = "cookie/trust";
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        put_user(out, &self.user);
+        out.extend_from_slice(&self.device.0);
+        out.extend_from_slice(&self.epoch.0.to_be_bytes());
+        put_time(out, self.proved_at);
+        out.extend_from_slice(&self.methods.bits().to_be_bytes());
+    }
+
+    fn decode(body: &[u8]) -> Option<Self> {
+        let mut body = Reader::versioned(body)?;
+        let token = Self {
+            user: body.user()?,
+            device: DeviceId(body.array()?),
+            epoch: Epoch(body.number()?),
+            proved_at: body.time()?,
+            methods: body.methods()?,
+        };
+        body.end(token)
+    }
+}
+
+impl Token for Pending {
+    const DOMAIN: &'static str = "cookie/login";
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        out.extend_from_slice(&self.login.0);
+        out.extend_from_slice(&self.session.0);
+        put_text(out, self.app.as_str());
+        put_user(out, &self.user);
+        out.extend_from_slice(&self.device.0);
+        put_text(out, &self.target);
+        put_time(out, self.started);
+        match self.purpose {
+            Purpose::Login => out.push(0),
+            Purpose::StepUp { started, epoch } => {
+                out.push(1);
+                put_time(out, started);
+                out.extend_from_slice(&epoch.0.to_be_bytes());
+            }
+        }
+    }
+
+    fn decode(body: &[u8]) -> Option<Self> {
+        let mut body = Reader::versioned(body)?;
+        let token = Self {
+            login: LoginId(body.array()?),
+            session: SessionId(body.array()?),
+            app: AppId::new(body.text()?),
+            user: body.user()?,
+            device: DeviceId(body.array()?),
+            target: body.text()?.to_owned(),
+            started: body.time()?,
+            purpose: match body.byte()? {
+                0 => Purpose::Login,
+                1 => Purpose::StepUp { started: body.time()?, epoch: Epoch(body.number()?) },
+                _ => return None,
+            },
+        };
+        body.end(token)
+    }
+}
+
+impl Token for Session {
+    const DOMAIN: &'static str = "cookie/session";
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        out.extend_from_slice(&self.id.0);
+        put_text(out, self.app.as_str());
+        put_user(out, &self.user);
+        out.extend_from_slice(&self.device.0);
+        out.extend_from_slice(&self.epoch.0.to_be_bytes());
+        put_time(out, self.started);
+        put_time(out, self.seen);
+        match self.proved_at {
+            None => out.push(0),
+            Some(at) => {
+                out.push(1);
+                put_time(out, at);
+            }
+        }
+        out.extend_from_slice(&self.methods.bits().to_be_bytes());
+    }
+
+    fn decode(body: &[u8]) -> Option<Self> {
+        let mut body = Reader::versioned(body)?;
+        let token = Self {
+            id: SessionId(body.array()?),
+            app: AppId::new(body.text()?),
+            user: body.user()?,
+            device: DeviceId(body.array()?),
+            epoch: Epoch(body.number()?),
+            started: body.time()?,
+            seen: body.time()?,
+            proved_at: match body.byte()? {
+                0 => None,
+                1 => Some(body.time()?),
+                _ => return None,
+            },
+            methods: body.methods()?,
+        };
+        body.end(token)
+    }
+}
+
+fn put_time(out: &mut Vec<u8>, at: UnixMillis) {
+    out.extend_from_slice(&at.0.to_be_bytes());
+}
+
+fn put_user(out: &mut Vec<u8>, user: &UserKey) {
+    put_text(out, user.realm.as_str());
+    put_text(out, user.name.as_str());
+}
+
+/// A text that is too long for its length field becomes one that nobody reads: never a shorter text, whose rest
+/// would be taken for the fields that follow.
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    match u16::try_from(text.len()) {
+        Ok(len) if len < u16::MAX => {
+            out.extend_from_slice(&len.to_be_bytes());
+            out.extend_from_slice(text.as_bytes());
+        }
+        _ => out.extend_from_slice(&u16::MAX.to_be_bytes()),
+    }
+}
+
+/// Reads a body from its beginning; every step answers `None` when there is too little.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn versioned(body: &'a [u8]) -> Option<Self> {
+        let (version, rest) = body.split_first()?;
+        (*version == VERSION).then_some(Self(rest))
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    fn time(&mut self) -> Option<UnixMillis> {
+        self.number().map(UnixMillis)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        let len = u16::from_be_bytes(self.array()?);
+        if len == u16::MAX {
+            return None;
+        }
+        let (head, rest) = self.0.split_at_checked(usize::from(len))?;
+        self.0 = rest;
+        std::str::from_utf8(head).ok()
+    }
+
+    fn user(&mut self) -> Option<UserKey> {
+        Some(UserKey { realm: Realm::new(self.text()?), name: UserName::canonical(self.text()?) })
+    }
+
+    fn methods(&mut self) -> Option<MethodSet> {
+        let bits = u16::from_be_bytes(self.array()?);
+        let set = MethodSet::from_bits(bits);
+        // A method that this version does not know is not one that it may count.
+        (set.bits() == bits).then_some(set)
+    }
+
+    fn end<T>(self, token: T) -> Option<T> {
+        self.0.is_empty().then_some(token)
+    }
+}
+
+#[cfg(test)]
+mod tests;

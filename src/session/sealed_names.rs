@@ -1,0 +1,88 @@
+//! The names of the apps' cookies that have been seen `HttpOnly`: kept in the store, read from memory without a
+//! lock. Such a cookie is sealed from then on, also when the app once forgets the attribute, and a plain value
+//! under its name never goes up.
+
+use std::collections::HashMap;
+
+use arc_swap::{ArcSwap, Guard};
+
+use crate::{
+    model::AppId,
+    store::{SharedStore, StoreError},
+};
+
+/// How many names of one app are kept: an app that makes names up as it goes must not fill the store.
+const AT_MOST: usize = 64;
+
+type ByApp = HashMap<AppId, Vec<Box<[u8]>>, ahash::RandomState>;
+
+/// The learned names of all apps.
+pub(super) struct SealedNames {
+    store: SharedStore,
+    by_app: ArcSwap<ByApp>,
+}
+
+/// The names at one moment; hold it no longer than a request's header takes.
+pub(super) struct Snapshot(Guard<std::sync::Arc<ByApp>>);
+
+impl Snapshot {
+    /// Those of one app.
+    pub fn of(&self, app: &AppId) -> &[Box<[u8]>] {
+        self.0.get(app).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl SealedNames {
+    /// Loads what is known.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn load(store: SharedStore) -> Result<Self, StoreError> {
+        let mut by_app = ByApp::default();
+        for (app, name) in store.sealed_names().await? {
+            by_app.entry(app).or_default().push(name.into_bytes().into());
+        }
+        Ok(Self { store, by_app: ArcSwap::from_pointee(by_app) })
+    }
+
+    /// What is known now.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.by_app.load())
+    }
+
+    /// Remembers a name, durably when this answers.
+    ///
+    /// # Errors
+    /// When the store fails: then it is not remembered.
+    pub async fn learn(&self, app: &AppId, name: &[u8]) -> Result<(), StoreError> {
+        let known = self.by_app.load_full();
+        let names = known.get(app).map_or(&[][..], Vec::as_slice);
+        if contains(names, name) {
+            return Ok(());
+        }
+        let (Ok(text), true) = (std::str::from_utf8(name), names.len() < AT_MOST) else {
+            tracing::warn!(
+                app = %app,
+                cookie = %name.escape_ascii(),
+                "the app sets more HttpOnly cookies than are remembered: sealed, but a plain value is let through"
+            );
+            return Ok(());
+        };
+        self.store.learn_sealed_name(app, text).await?;
+        tracing::info!(app = %app, cookie = text, "sealing this cookie from now on");
+        self.by_app.rcu(|old| {
+            let mut new = ByApp::clone(old);
+            let names = new.entry(app.clone()).or_default();
+            if !contains(names, name) {
+                names.push(name.into());
+            }
+            new
+        });
+        Ok(())
+    }
+}
+
+/// Byte for byte, as browsers compare names.
+pub(super) fn contains(names: &[Box<[u8]>], name: &[u8]) -> bool {
+    names.iter().any(|known| **known == *name)
+}
