@@ -1,0 +1,42 @@
+# The commands of this repository. Each works on a fresh Debian machine with git, a Rust toolchain and root.
+
+SHELL := /bin/sh
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+CARGO := cargo
+# More arguments for `make demo`, such as ARGS='--listen 127.0.0.1:9000 --state /tmp/sluis'
+ARGS :=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench dist
+
+help: ## show this list
+	@awk -F ': .*## ' '/^[a-z]+: .*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## build, and start Sluis in front of a small legacy app
+	@scripts/install-build.sh
+	@scripts/install-packages.sh oathtool || true
+	@echo "building (the first time takes some minutes) …"
+	@$(CARGO) build --quiet --locked --bin sluis
+	@$(CARGO) run --quiet --locked --bin sluis -- demo $(ARGS)
+
+test: ## install what the tests need, then format, lints and every test
+	@scripts/install-build.sh
+	@scripts/install-test.sh
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets --quiet -- -D warnings
+	$(CARGO) nextest run --locked
+
+check: ## the fast loop: format, lints, unit tests
+	@scripts/install-build.sh
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets --quiet -- -D warnings
+	$(CARGO) test --locked --quiet --lib
+
+bench: ## measure beside bare pingora, nginx and HAProxy; writes benches/RESULTS.md
+	@scripts/install-build.sh
+	@scripts/install-bench.sh
+	benches/run.sh
+
+dist: ## the binary that ships: target/dist/sluis
+	@scripts/install-build.sh
+	SLUIS_COMMIT="$$(git rev-parse --short=12 HEAD 2>/dev/null)" $(CARGO) build --locked --profile dist --bin sluis

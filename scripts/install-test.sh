@@ -1,0 +1,42 @@
+#!/bin/sh
+# What the tests need: real apps, a real browser, an independent code generator, a clock that can be held.
+# Python and npm packages, at the versions that tests/requirements.txt and tests/package.json name, go to tests/.cache.
+set -eu
+cd "$(dirname "$0")/.."
+PATH="$HOME/.cargo/bin:$PATH"
+
+# php-cgi: DokuWiki wants some PHP for a web server, and this one brings no server along.
+packages="chromium chromium-driver dokuwiki faketime oathtool php-cgi php-cli php-mbstring php-xml zbar-tools"
+have() { command -v "$1" >/dev/null 2>&1; }
+have curl || packages="$packages curl"
+have npm || packages="$packages npm"
+python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || packages="$packages python3-venv"
+# shellcheck disable=SC2086
+scripts/install-packages.sh $packages
+
+if ! cargo nextest --version >/dev/null 2>&1; then
+    echo "installing cargo-nextest …" >&2
+    cargo install --quiet --locked cargo-nextest
+fi
+
+cache=tests/.cache
+mkdir -p "$cache"
+
+# Made anew when the list has changed; half a job leaves no stamp.
+stamp="$cache/venv/requirements.txt"
+if ! cmp -s tests/requirements.txt "$stamp"; then
+    echo "installing Python packages for the tests …" >&2
+    rm -rf "$cache/venv"
+    python3 -m venv "$cache/venv"
+    "$cache/venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement tests/requirements.txt
+    cp tests/requirements.txt "$stamp"
+fi
+
+stamp="$cache/node_modules/package-lock.json"
+if ! cmp -s tests/package-lock.json "$stamp"; then
+    echo "installing npm packages for the tests …" >&2
+    rm -rf "$cache/node_modules"
+    cp tests/package.json tests/package-lock.json "$cache/"
+    npm ci --prefix "$cache" --ignore-scripts --no-audit --no-fund --silent
+    cp tests/package-lock.json "$stamp"
+fi
