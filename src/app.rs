@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
+
 use crate::{
     base::{keyring::Keyring, random::SystemRandom},
-    config::Config,
-    store::SharedStore,
+    config::{Config, StoreConfig},
+    store::{self, SharedStore},
 };
 
 /// Serves until the process is told to stop.
@@ -29,6 +31,11 @@ pub fn keyring(config: &Config) -> anyhow::Result<Arc<Keyring>> {
 ///
 /// # Errors
 /// When it cannot be opened, or somebody else uses it.
-pub fn open_store(_config: &Config) -> anyhow::Result<SharedStore> {
-    todo!()
+pub fn open_store(config: &Config) -> anyhow::Result<SharedStore> {
+    match &config.store {
+        StoreConfig::Sqlite { path } => {
+            store::sqlite::open(path, keyring(config)?).context("the store cannot be opened")
+        }
+        StoreConfig::Memory => Ok(store::memory::open()),
+    }
 }

@@ -8,3 +8,6 @@ pub mod control;
 mod http;
 pub mod operations;
 pub mod probes;
+
+#[cfg(test)]
+mod tests;

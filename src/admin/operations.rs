@@ -15,6 +15,7 @@ use crate::{
     identity::name,
     model::{Realm, UserKey, UserName},
     store::{SharedStore, StoreError, UserRecord},
+    throttle::{self, Next},
 };
 
 /// A user as administrators see one. Times are RFC 3339 in UTC.
@@ -293,17 +294,12 @@ impl Operations {
 }
 
 fn row(record: &UserRecord, now: UnixMillis) -> UserRow {
-    let attempts = record.attempts;
-    let (state, wait_until) = if record.blocked {
-        (State::Blocked, None)
-    } else if attempts.failures >= 50 {
-        (State::Locked, None)
-    } else if attempts.wait_until > now {
-        (State::Waiting, Some(attempts.wait_until))
-    } else if record.authenticators == 0 {
-        (State::NotEnrolled, None)
-    } else {
-        (State::Active, None)
+    let (state, wait_until) = match throttle::standing(record.attempts, now) {
+        _ if record.blocked => (State::Blocked, None),
+        Next::Locked => (State::Locked, None),
+        Next::Wait { until } => (State::Waiting, Some(until)),
+        Next::Again if record.authenticators == 0 => (State::NotEnrolled, None),
+        Next::Again => (State::Active, None),
     };
     UserRow {
         realm: record.user.realm.as_str().to_owned(),
