@@ -75,6 +75,16 @@ impl Report {
         self.faults.is_empty()
     }
 
+    /// Whether the structure is wrong at this path.
+    pub fn is_broken(&self, path: &str) -> bool {
+        self.broken.contains(path)
+    }
+
+    /// What is wrong at this path has been told elsewhere.
+    pub fn broken(&mut self, path: &str) {
+        self.broken.insert(path.to_owned());
+    }
+
     /// The structure is wrong at this path.
     pub fn structure(&mut self, line: usize, path: &str, text: impl Display) {
         self.broken.insert(path.to_owned());

@@ -35,12 +35,9 @@ impl<'s> Checker<'s, '_> {
     fn value(&mut self, node: &Node, schema: &'s Value) -> Option<Sound> {
         let branches = self.branches(schema);
         match &node.kind {
-            Kind::Null => {
-                let text =
-                    format!("found no value; allowed: {}, or to leave the key out", self.describe(schema));
-                self.report.structure(node.line, &node.path, text);
-                None
-            }
+            // An alias that was refused has its fault already.
+            Kind::Null if !node.path.is_empty() && self.report.is_broken(&node.path) => None,
+            Kind::Null => self.wrong(node, "no value", schema),
             Kind::Map(entries) => {
                 let objects: Vec<_> = branches.iter().copied().filter(|b| is(b, "object")).collect();
                 // Among several mappings the one is meant that knows the first key that any of them knows.
@@ -73,12 +70,15 @@ impl<'s> Checker<'s, '_> {
         let others = object.get("additionalProperties").filter(|o| o.is_object());
         let mut kept = Vec::new();
         let mut json = Map::new();
+        let mut meant: Vec<&str> = Vec::new();
         for (key, child) in entries {
             let property = objects.iter().find_map(|o| o.get("properties")?.get(key));
             let Some(schema) = property.or(others) else {
                 let mut allowed: Vec<&str> = objects.iter().flat_map(|o| keys(o)).collect();
                 allowed.sort_unstable();
-                let hint = nearest(key, &allowed).map(|n| format!(", did you mean {n}?")).unwrap_or_default();
+                let near = nearest(key, &allowed);
+                meant.extend(near);
+                let hint = near.map(|n| format!(", did you mean {n}?")).unwrap_or_default();
                 let text = format!("unknown key{hint}; allowed: {}", allowed.join(", "));
                 self.report.structure(child.line, &child.path, text);
                 continue;
@@ -99,9 +99,15 @@ impl<'s> Checker<'s, '_> {
         }
         let required = object.get("required").and_then(Value::as_array).into_iter().flatten();
         for key in required.filter_map(Value::as_str) {
-            if !entries.iter().any(|(k, _)| k == key) {
+            if entries.iter().any(|(k, _)| k == key) {
+                continue;
+            }
+            let path = if node.path.is_empty() { key.to_owned() } else { format!("{}.{key}", node.path) };
+            if meant.contains(&key) {
+                // It is there, but mistyped: one fault for one mistake.
+                self.report.broken(&path);
+            } else {
                 let meaning = properties.get(key).map(|p| self.describe(p)).unwrap_or_default();
-                let path = if node.path.is_empty() { key.to_owned() } else { format!("{}.{key}", node.path) };
                 self.report.structure(node.line, &path, format!("the key is missing; allowed: {meaning}"));
             }
         }

@@ -177,8 +177,9 @@ fn logout(reader: &mut Reader<'_>, typed: &[String], place: &Place<'_>) -> Vec<S
         let place = place.item(index);
         if text.contains('*') {
             reader.report.bad(&place, text, "a whole path; patterns do not log out");
+            continue;
         }
-        let (path, query) = reader.app_target(text, &place);
+        let Some((path, query)) = reader.app_target(text, &place) else { continue };
         let path = lenient(&path).into_owned();
         let path = query.map_or(path.clone(), |query| format!("{path}?{query}"));
         if found.contains(&path) {
@@ -232,9 +233,9 @@ fn pattern(reader: &mut Reader<'_>, text: &str, place: &Place<'_>) -> Option<Pat
             reader.report.bad(place, text, format_args!("{ALLOWED}, with one * at the end"));
             return None;
         }
-        return Some(PathPattern::Below(reader.app_path(below, place)));
+        return reader.app_path(below, place).map(PathPattern::Below);
     }
-    let (path, query) = reader.app_target(text, place);
+    let (path, query) = reader.app_target(text, place)?;
     if path.contains('*') {
         reader.report.bad(place, text, format_args!("{ALLOWED}, with one * at the end"));
         return None;

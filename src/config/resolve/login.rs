@@ -40,11 +40,10 @@ pub fn login(
 
 /// A login page behind the gate would send browsers round in a circle.
 fn check_page(reader: &mut Reader<'_>, page: &str, place: &Place<'_>, anonymous: &[PathPattern]) {
-    let (path, query) = reader.app_target(page, place);
+    let Some((path, query)) = reader.app_target(page, place) else { return };
     if path.contains("{target}") {
         reader.report.bad(place, page, "{target} in the query only");
-    }
-    if !anonymous.iter().any(|pattern| pattern.matches(&path, query)) {
+    } else if !anonymous.iter().any(|pattern| pattern.matches(&path, query)) {
         let allowed = format!(
             "a page that anonymous covers, or nobody could ever log in; add {} there",
             if query.is_some_and(|q| q.contains("{target}")) { &path } else { page }
@@ -216,9 +215,10 @@ fn ask(reader: &mut Reader<'_>, typed: &raw::Whoami, place: &Place<'_>) -> Whoam
     if typed.json.is_some() == typed.pattern.is_some() {
         let given = at("json").is_given() || at("pattern").is_given();
         if typed.json.is_some() || !given {
-            reader
-                .report
-                .fault(place, "where the name stands in the answer; allowed: one of json and pattern");
+            let found = if typed.json.is_some() { "json and pattern" } else { "neither json nor pattern" };
+            let text =
+                format!("found {found}; allowed: one of them, for where the name stands in the answer");
+            reader.report.fault(place, text);
         }
     }
     Whoami { path, json: typed.json.clone(), pattern }

@@ -201,26 +201,27 @@ impl Reader<'_> {
     }
 
     /// A path of the app in canonical form.
-    fn app_path(&mut self, typed: &str, place: &Place<'_>) -> String {
+    fn app_path(&mut self, typed: &str, place: &Place<'_>) -> Option<String> {
         match canonical(typed.as_bytes(), Tolerance::NONE) {
-            Ok(path) if !path.ambiguous => {}
+            Ok(path) if !path.ambiguous => return Some(typed.to_owned()),
             Ok(_) => self.report.bad(place, typed, "a path that can be read in one way only"),
             Err(cause) => {
                 self.report.bad(place, typed, format_args!("a plain path such as /login ({cause})"))
             }
         }
-        typed.to_owned()
+        None
     }
 
     /// Path and query of the app; the query as it will be sent.
-    fn app_target<'t>(&mut self, typed: &'t str, place: &Place<'_>) -> (String, Option<&'t str>) {
+    fn app_target<'t>(&mut self, typed: &'t str, place: &Place<'_>) -> Option<(String, Option<&'t str>)> {
         let (path, query) = match typed.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (typed, None),
         };
         if query.is_some_and(|q| q.is_empty() || !q.bytes().all(|b| b.is_ascii_graphic() && b != b'#')) {
             self.report.bad(place, typed, "a query of visible ASCII characters, percent-encoded, without #");
+            return None;
         }
-        (self.app_path(path, place), query)
+        Some((self.app_path(path, place)?, query))
     }
 }

@@ -34,29 +34,32 @@ pub fn policy(
         };
     }
     let mut rules: Vec<Rule> = Vec::with_capacity(typed.len());
+    // Those whose condition could be read: only they can be compared.
+    let mut sound: Vec<usize> = Vec::new();
     let mut for_all: Option<usize> = None;
     for (index, rule) in typed.iter().enumerate() {
         let place = place.item(index);
+        let (users, networks, is_sound) = matches(reader, rule.matches.as_ref(), &place.key("match"), names);
+        let everybody = rule.matches.is_none() && !place.key("match").is_given();
+        let then = then(reader, rule, &place, everybody);
+        let covered = sound.iter().filter_map(|i| rules.get(*i)).any(|earlier| {
+            is_sound && covers(&earlier.users, &users) && covers(&earlier.networks, &networks)
+        });
         if let Some(line) = for_all {
             let text =
                 format!("never reached: the rule on line {line} is for everybody; allowed: that one last");
             reader.report.fault(&place, text);
+        } else if covered {
+            let text = "never reached: an earlier rule takes all of these; allowed: each case once";
+            reader.report.fault(&place, text);
         }
-        let (users, networks) = matches(reader, rule.matches.as_ref(), &place.key("match"), names);
-        let everybody = rule.matches.is_none() && !place.key("match").is_given();
         if everybody && for_all.is_none() {
             for_all = Some(place.line());
         }
-        let then = then(reader, rule, &place, everybody);
-        let covered = rules
-            .iter()
-            .any(|earlier| covers(&earlier.users, &users) && covers(&earlier.networks, &networks));
-        if covered && for_all.is_none_or(|line| line == place.line()) {
-            reader
-                .report
-                .fault(&place, "never reached: an earlier rule takes all of these; allowed: each case once");
-        }
         if let Some(then) = then {
+            if is_sound {
+                sound.push(rules.len());
+            }
             rules.push(Rule { users, networks, then });
         }
     }
@@ -79,8 +82,8 @@ fn matches(
     typed: Option<&raw::Match>,
     place: &Place<'_>,
     names: &NameRules,
-) -> (Vec<String>, Vec<ipnet::IpNet>) {
-    let Some(typed) = typed else { return (Vec::new(), Vec::new()) };
+) -> (Vec<String>, Vec<ipnet::IpNet>, bool) {
+    let Some(typed) = typed else { return (Vec::new(), Vec::new(), !place.is_given()) };
     if typed.users.is_none() && typed.networks.is_none() {
         let broken = place.key("users").is_given() || place.key("networks").is_given();
         if !broken {
@@ -113,7 +116,11 @@ fn matches(
         }
         networks = reader.networks(typed, &place.key("networks"));
     }
-    (users, networks)
+    let read = |typed: &Option<Vec<String>>, found: usize| typed.as_ref().map_or(0, Vec::len) == found;
+    let is_sound = read(&typed.users, users.len())
+        && read(&typed.networks, networks.len())
+        && !(users.is_empty() && networks.is_empty());
+    (users, networks, is_sound)
 }
 
 fn then(reader: &mut Reader<'_>, rule: &raw::Rule, place: &Place<'_>, everybody: bool) -> Option<Then> {
@@ -204,7 +211,7 @@ fn enrol(reader: &mut Reader<'_>, typed: &raw::Enrol, place: &Place<'_>) -> Enro
         raw::Enrol::Open => {
             reader.report.warn(
                 place,
-                "enrol: open: who knows the password of a user that has no authenticator yet can enrol their own; \
+                "open: who knows the password of a user that has no authenticator yet can enrol their own; \
                  close it or name networks once everybody has enrolled",
             );
             Enrol::Open

@@ -139,8 +139,8 @@ pub fn transport(reader: &mut Reader<'_>, typed: &raw::Transport, place: &Place<
         verify_certificate: typed.verify_certificate,
         ca_file,
         health_path: typed.health_path.as_deref().map(|path| {
-            let (plain, query) = reader.app_target(path, &at("health_path"));
-            query.map_or(plain.clone(), |query| format!("{plain}?{query}"))
+            reader.app_target(path, &at("health_path"));
+            path.to_owned()
         }),
         health_interval: reader.duration(
             &typed.health_interval,
