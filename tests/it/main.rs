@@ -6,4 +6,5 @@ mod invariants;
 mod main_job;
 mod pages;
 mod real_apps;
+mod traffic;
 mod trust;
