@@ -2,15 +2,36 @@
 //!
 //! An enrolment is pending until its first right code. A pending secret is kept nowhere: it is derived
 //! from the key ring, the pending login and the user, so a reload shows the same QR, a new login a new
-//! one, and an abandoned one is worth nothing (I7).
+//! one, and an abandoned one is worth nothing (I7). Its id is derived too, so one enrolment is confirmed once,
+//! however often its first code is sent.
+//!
+//! Decides whether a typed code is right now for one of the user's authenticators. Promises: counted before it is
+//! looked at (I8), all authenticators looked at alike, spent in one atomic step before anybody hears that it was
+//! right (I4; RFC 6238, section 5.2). Must never tell a secret, keep a pending one, or accept what it has once
+//! called wrong. `window` says which steps count, `typed` reads what people type, `offer` draws what is shown.
+
+mod offer;
+#[cfg(test)]
+mod tests;
+mod typed;
+mod window;
 
 use std::sync::Arc;
 
-use super::Verdict;
+use self::{
+    typed::{Code, authenticator_name},
+    window::{Codes, Found, STEP_SECS},
+};
+use super::{Hint, Proof, Verdict};
 use crate::{
-    base::{clock::SharedClock, keyring::Keyring, secret::SecretString},
-    model::{LoginId, UserKey},
-    store::{SharedStore, StoreResult},
+    base::{
+        clock::{SharedClock, UnixMillis},
+        keyring::Keyring,
+        secret::{SecretBytes, SecretString},
+    },
+    model::{Authenticator, AuthenticatorId, LoginId, Method, UserKey},
+    store::{Added, NewAuthenticator, SharedStore, StoreError, StoreResult},
+    throttle::{self, Next},
 };
 
 /// What the enrolment page shows.
@@ -19,11 +40,12 @@ pub struct Offer {
     pub url: SecretString,
     /// The setup key (base32) in groups of four.
     pub groups: SecretString,
-    /// The QR code as an SVG element, without style or script.
+    /// The QR code as an SVG element, without style or script; the page gives it size and a name.
     pub svg: SecretString,
 }
 
 /// What became of a first code.
+#[derive(Debug)]
 pub enum Confirmed {
     /// As for any answer; `Proved` means that the authenticator is kept.
     Verdict(Verdict),
@@ -47,53 +69,212 @@ pub enum Room {
 
 /// The TOTP factor.
 pub struct Totp {
-    _store: SharedStore,
-    _keyring: Arc<Keyring>,
-    _clock: SharedClock,
+    store: SharedStore,
+    keyring: Arc<Keyring>,
+    clock: SharedClock,
 }
 
 impl Totp {
     /// Puts it together.
     pub fn new(store: SharedStore, keyring: Arc<Keyring>, clock: SharedClock) -> Self {
-        Self { _store: store, _keyring: keyring, _clock: clock }
+        Self { store, keyring, clock }
     }
 
     /// The secret of this pending login, ready to show. `account` and `issuer` label it in the app.
     ///
     /// # Errors
     /// When the QR code cannot be drawn (a label too long).
-    pub fn offer(&self, _login: LoginId, _user: &UserKey, _issuer: &str) -> Result<Offer, String> {
-        todo!()
+    pub fn offer(&self, login: LoginId, user: &UserKey, issuer: &str) -> Result<Offer, String> {
+        offer::make(&self.pending_secret(login, user), issuer, user.name.as_str())
     }
 
-    /// Confirms the pending secret of this login with its first code, and keeps it.
+    /// Confirms the pending secret of this login with its first code, and keeps it under `name`. The code is
+    /// spent with that.
     ///
     /// # Errors
-    /// When the store fails: then nothing was enrolled.
+    /// When the store fails: then nothing was proved, and mostly nothing enrolled.
     pub async fn confirm(
         &self,
-        _login: LoginId,
-        _user: &UserKey,
-        _name: &str,
-        _room: Room,
-        _code: &str,
+        login: LoginId,
+        user: &UserKey,
+        name: &str,
+        room: Room,
+        code: &str,
     ) -> StoreResult<Confirmed> {
-        todo!()
+        let now = self.clock.now();
+        let (id, at_most) = (self.pending_id(login, user), room.at_most());
+        let enrolled = self.store.authenticators(user).await?;
+        if enrolled.len() >= at_most && enrolled.iter().all(|a| a.id != id) {
+            return Ok(Confirmed::TooMany);
+        }
+        let charged = match self.charge(user, now).await? {
+            Ok(charged) => charged,
+            Err(refused) => return Ok(Confirmed::Verdict(refused)),
+        };
+        let secret = self.pending_secret(login, user);
+        let found = Code::read(code)
+            .map(|code| Ok::<_, StoreError>(codes_of(&secret)?.find(code.as_str(), now.secs(), 0, 0)))
+            .transpose()?;
+        let (step, drift_steps) = match found {
+            Some(Found::Right { step, drift_steps }) => (step, drift_steps),
+            Some(Found::Off { steps, .. }) => return Ok(Confirmed::Verdict(charged.wrong(clock_off(steps)))),
+            Some(Found::Used | Found::Nothing) => {
+                return Ok(Confirmed::Verdict(charged.wrong(Hint::Mismatch)));
+            }
+            None => return Ok(Confirmed::Verdict(charged.wrong(Hint::Malformed))),
+        };
+        let authenticator = Authenticator {
+            id,
+            method: Method::Totp,
+            name: authenticator_name(name),
+            confirmed_at: now,
+            last_used_at: Some(now),
+            secret,
+            last_step: step,
+            drift_steps,
+        };
+        // The limit is judged again here, in one step with keeping it.
+        Ok(match self.store.add(user, NewAuthenticator { authenticator, at_most }).await? {
+            Added::Kept => Confirmed::Verdict(self.prove(user, now).await?),
+            Added::Known => Confirmed::Verdict(charged.wrong(Hint::AlreadyUsed)),
+            // Not `prove`: whoever is refused here must not get the count of wrong answers back to zero.
+            Added::TooMany => Confirmed::TooMany,
+        })
     }
 
     /// Checks a code against every authenticator of the user: charge, check, consume.
     ///
     /// # Errors
     /// When the store fails: then nothing was proved.
-    pub async fn verify(&self, _user: &UserKey, _code: &str) -> StoreResult<Verdict> {
-        todo!()
+    pub async fn verify(&self, user: &UserKey, code: &str) -> StoreResult<Verdict> {
+        let now = self.clock.now();
+        let enrolled = self.of(user).await?;
+        if enrolled.is_empty() {
+            return Ok(Verdict::NotEnrolled);
+        }
+        let charged = match self.charge(user, now).await? {
+            Ok(charged) => charged,
+            Err(refused) => return Ok(refused),
+        };
+        let Some(code) = Code::read(code) else { return Ok(charged.wrong(Hint::Malformed)) };
+        match self.consume(user, &enrolled, &code, now).await? {
+            None => self.prove(user, now).await,
+            Some(hint) => Ok(charged.wrong(hint)),
+        }
     }
 
     /// Whether the user has one.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn enrolled(&self, _user: &UserKey) -> StoreResult<bool> {
-        todo!()
+    pub async fn enrolled(&self, user: &UserKey) -> StoreResult<bool> {
+        Ok(!self.of(user).await?.is_empty())
     }
+
+    async fn of(&self, user: &UserKey) -> StoreResult<Vec<Authenticator>> {
+        let mut all = self.store.authenticators(user).await?;
+        all.retain(|a| a.method == Method::Totp);
+        Ok(all)
+    }
+
+    /// Looks the code up and spends it: `None` when it was right and this was its first use.
+    async fn consume(
+        &self,
+        user: &UserKey,
+        enrolled: &[Authenticator],
+        code: &Code,
+        now: UnixMillis,
+    ) -> StoreResult<Option<Hint>> {
+        let mut found = Vec::with_capacity(enrolled.len());
+        for a in enrolled {
+            let codes = codes_of(&a.secret)?;
+            found.push((a, codes.find(code.as_str(), now.secs(), a.last_step, a.drift_steps)));
+        }
+        // Two authenticators may hold one secret. The code is spent for all of them, and the first of them decides
+        // and is spent last: so of two uses at once, whichever they saw, one is accepted at most.
+        let mut spent = None;
+        for (a, f) in found.iter().rev() {
+            if let Found::Right { step, drift_steps } = *f {
+                spent = Some(self.store.advance_step(user, a.id, step, drift_steps, now).await?);
+            }
+        }
+        match spent {
+            Some(true) => return Ok(None),
+            Some(false) => return Ok(Some(Hint::AlreadyUsed)),
+            None if found.iter().any(|(_, f)| *f == Found::Used) => return Ok(Some(Hint::AlreadyUsed)),
+            None => {}
+        }
+        // Telling that a code of the near future is right would help to guess it: it is spent with that. (Codes of
+        // the past are never accepted again anyway.) Whoever sets the phone's clock right waits until then.
+        for (a, f) in &found {
+            if let Found::Off { step, steps: 1.. } = *f {
+                let used_at = a.last_used_at.unwrap_or(a.confirmed_at);
+                self.store.advance_step(user, a.id, step, a.drift_steps, used_at).await?;
+            }
+        }
+        let off = found
+            .iter()
+            .filter_map(|(_, f)| if let Found::Off { steps, .. } = f { Some(*steps) } else { None });
+        Ok(Some(off.min_by_key(|steps| steps.unsigned_abs()).map_or(Hint::Mismatch, clock_off)))
+    }
+
+    /// Counts an attempt: what it was charged, or why it is not looked at.
+    async fn charge(&self, user: &UserKey, now: UnixMillis) -> StoreResult<Result<Charged, Verdict>> {
+        Ok(match throttle::charge(self.store.as_ref(), user, now).await? {
+            throttle::Verdict::Go { failures_before, if_wrong } => {
+                Ok(Charged { failures: failures_before.saturating_add(1), if_wrong })
+            }
+            throttle::Verdict::Wait { until } => Err(Verdict::Wait { until }),
+            throttle::Verdict::Locked => Err(Verdict::Locked),
+        })
+    }
+
+    /// The one place where a TOTP proof is made; the answer was right, and is spent.
+    async fn prove(&self, user: &UserKey, at: UnixMillis) -> StoreResult<Verdict> {
+        throttle::succeeded(self.store.as_ref(), user).await?;
+        Ok(Verdict::Proved(Proof { user: user.clone(), method: Method::Totp, at }))
+    }
+
+    /// 160 bits, as RFC 4226, section 4, R6 recommends.
+    fn pending_secret(&self, login: LoginId, user: &UserKey) -> SecretBytes {
+        self.keyring.derive::<20>("totp-enrolment", &parts(&login, user))
+    }
+
+    fn pending_id(&self, login: LoginId, user: &UserKey) -> AuthenticatorId {
+        let derived = self.keyring.derive::<16>("totp-authenticator-id", &parts(&login, user));
+        AuthenticatorId(std::array::from_fn(|i| derived.expose().get(i).copied().unwrap_or_default()))
+    }
+}
+
+impl Room {
+    fn at_most(self) -> usize {
+        match self {
+            Self::First => 1,
+            Self::Another { at_most } => at_most,
+        }
+    }
+}
+
+/// An attempt that was counted.
+struct Charged {
+    failures: u32,
+    if_wrong: Next,
+}
+
+impl Charged {
+    fn wrong(self, hint: Hint) -> Verdict {
+        Verdict::Wrong { hint, failures: self.failures, next: self.if_wrong }
+    }
+}
+
+fn parts<'a>(login: &'a LoginId, user: &'a UserKey) -> [&'a [u8]; 3] {
+    [&login.0, user.realm.as_str().as_bytes(), user.name.as_str().as_bytes()]
+}
+
+fn codes_of(secret: &SecretBytes) -> StoreResult<Codes> {
+    Codes::of(secret.expose()).ok_or_else(|| StoreError("a kept secret is too short".to_owned()))
+}
+
+fn clock_off(steps: i64) -> Hint {
+    Hint::ClockOff { secs: steps.saturating_mul(STEP_SECS.cast_signed()) }
 }

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use proptest::prelude::*;
 
 use super::*;
@@ -125,4 +126,23 @@ async fn a_right_answer_starts_the_count_anew_for_that_user_only() {
     assert_eq!(verdict, Verdict::Go { failures_before: 4, if_wrong: Next::Wait { until } });
     let state = store.attempts(&bram).await.unwrap();
     assert_eq!(standing(state, START), Next::Wait { until });
+}
+
+/// Answers reads, and fails where a count would be kept.
+struct Failing;
+
+#[async_trait]
+impl Attempts for Failing {
+    async fn attempts(&self, _: &UserKey) -> StoreResult<AttemptState> {
+        Ok(AttemptState::default())
+    }
+
+    async fn swap_attempts(&self, _: &UserKey, _: AttemptState, _: AttemptState) -> StoreResult<bool> {
+        Err(StoreError("disk full".to_owned()))
+    }
+}
+
+#[tokio::test]
+async fn i9_what_cannot_be_counted_is_not_checked() {
+    assert!(charge(&Failing, &anna(), START).await.is_err());
 }
