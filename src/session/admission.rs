@@ -425,4 +425,3 @@ fn horizon(app: &App, now: UnixMillis) -> UnixMillis {
 fn no_randomness(error: NoRandomness) -> StoreError {
     StoreError(error.to_string())
 }
-
