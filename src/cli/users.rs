@@ -241,7 +241,7 @@ async fn set_blocked(channel: &Channel, one: &One, blocked: bool, out: &mut dyn 
         },
     )?;
     match user.state {
-        _ if user.first_seen_at.is_none() => {
+        _ if user.last_login_at.is_none() => {
             say(out, "  nobody of that name has logged in yet: is it spelled right?")
         }
         State::Locked => say(out, "  still locked by wrong codes: `sluis user reset` lifts that"),
