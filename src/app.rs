@@ -36,7 +36,8 @@ use crate::{
         upstreams::Upstreams,
     },
     session::{
-        admission::Admissions, cookie::Names, live::Live, standing::Standings, upstream_cookies::UpstreamCookies,
+        admission::Admissions, cookie::Names, live::Live, standing::Standings,
+        upstream_cookies::UpstreamCookies,
     },
     store::{self, SharedStore},
     web::{self, Pages},
@@ -74,7 +75,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let clock: SharedClock = Arc::new(SystemClock);
     let bound = edge::bind(&config.listen, &clock)?;
     let operations = config.listen.operations.map(listen).transpose()?;
-    let control = config.listen.control.as_deref().map(control::bind).transpose().context("listen.control")?;
+    let control =
+        config.listen.control.as_deref().map(control::bind).transpose().context("listen.control")?;
 
     let shared = Shared::build(&config, &clock)?;
     let health = Arc::new(Health::new(Arc::clone(&shared.store), Arc::clone(&shared.metrics)));
@@ -144,8 +146,10 @@ impl Shared {
         let store = open_store(config)?;
         let ids: Vec<String> = config.apps.iter().map(|app| app.id.to_string()).collect();
         let metrics = Arc::new(Metrics::new(&ids));
-        let auditor =
-            Arc::new(Auditor::open(&config.audit, Arc::clone(clock), metrics.audit_failures.clone()).context("audit")?);
+        let auditor = Arc::new(
+            Auditor::open(&config.audit, Arc::clone(clock), metrics.audit_failures.clone())
+                .context("audit")?,
+        );
 
         let live = Arc::new(Live::default());
         let names = Names::new(config.insecure_cookies);
@@ -153,7 +157,8 @@ impl Shared {
         let waiting = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let sealer = waiting.block_on(async {
             store.follow(Arc::clone(&live) as _, clock.now()).await?;
-            UpstreamCookies::load(Arc::clone(&keyring), Arc::clone(&store), names.clone(), Arc::clone(clock)).await
+            UpstreamCookies::load(Arc::clone(&keyring), Arc::clone(&store), names.clone(), Arc::clone(clock))
+                .await
         })?;
         drop(waiting);
 
@@ -175,11 +180,7 @@ impl Shared {
             Arc::clone(clock),
             config.prefix.clone(),
         ));
-        let totp = Arc::new(Totp::new(
-            Arc::clone(&store),
-            Arc::clone(&keyring),
-            Arc::clone(clock),
-        ));
+        let totp = Arc::new(Totp::new(Arc::clone(&store), Arc::clone(&keyring), Arc::clone(clock)));
         let pages = Pages {
             prefix: config.prefix.as_str().into(),
             standings,
@@ -210,7 +211,8 @@ impl Shared {
 
     /// One proxy for each worker: they share everything but their pools of upstream connections.
     fn proxies(&self, config: &Config, count: usize) -> anyhow::Result<Vec<HttpProxy<Proxy>>> {
-        let conf = Arc::new(ServerConf { upstream_keepalive_pool_size: POOL_PER_WORKER, ..ServerConf::default() });
+        let conf =
+            Arc::new(ServerConf { upstream_keepalive_pool_size: POOL_PER_WORKER, ..ServerConf::default() });
         (0..count)
             .map(|_| {
                 let parts = Parts {
@@ -288,7 +290,11 @@ impl Background<'_> {
             health.drain();
         });
         shared.upstreams.tend(self.runtime);
-        self.runtime.spawn(prune(Arc::clone(&shared.store), Arc::clone(&shared.live), Arc::clone(&shared.clock)));
+        self.runtime.spawn(prune(
+            Arc::clone(&shared.store),
+            Arc::clone(&shared.live),
+            Arc::clone(&shared.clock),
+        ));
         Ok(stop)
     }
 

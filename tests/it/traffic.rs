@@ -145,10 +145,22 @@ async fn ambiguous_requests_are_refused() {
     let (_app, sluis, browser) = anna_inside("").await;
     let cookie = format!("Cookie: {}\r\n", cookies(&browser));
     let cases: &[(&str, &str)] = &[
-        ("two lengths", "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nContent-Length: 4\r\n{c}\r\nabcd"),
-        ("equal lengths", "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nContent-Length: 3\r\n{c}\r\nabc"),
-        ("length and chunked", "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n{c}\r\n0\r\n\r\n"),
-        ("gzip, chunked", "POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n{c}\r\n0\r\n\r\n"),
+        (
+            "two lengths",
+            "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nContent-Length: 4\r\n{c}\r\nabcd",
+        ),
+        (
+            "equal lengths",
+            "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nContent-Length: 3\r\n{c}\r\nabc",
+        ),
+        (
+            "length and chunked",
+            "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n{c}\r\n0\r\n\r\n",
+        ),
+        (
+            "gzip, chunked",
+            "POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n{c}\r\n0\r\n\r\n",
+        ),
         ("no host", "GET /echo HTTP/1.1\r\n{c}\r\n"),
         ("two hosts", "GET /echo HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\n{c}\r\n"),
         ("foreign absolute form", "GET http://evil/echo HTTP/1.1\r\nHost: localhost\r\n{c}\r\n"),
@@ -162,10 +174,7 @@ async fn ambiguous_requests_are_refused() {
     for (what, request) in cases {
         let answer = raw::send_until_answered(sluis.address, request.replace("{c}", &cookie).as_bytes());
         let status = answer.split(' ').nth(1).unwrap_or_default().to_owned();
-        assert!(
-            ["400", "405", "501"].contains(&status.as_str()) || answer.is_empty(),
-            "{what}: {answer}"
-        );
+        assert!(["400", "405", "501"].contains(&status.as_str()) || answer.is_empty(), "{what}: {answer}");
     }
 }
 
@@ -173,7 +182,10 @@ async fn ambiguous_requests_are_refused() {
 #[tokio::test]
 async fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
     let (_app, sluis, browser) = anna_inside("").await;
-    let head = format!("Cookie: {}\r\nX-Forwarded-For: 203.0.113.9\r\nX-Real-IP: 203.0.113.9\r\n", cookies(&browser));
+    let head = format!(
+        "Cookie: {}\r\nX-Forwarded-For: 203.0.113.9\r\nX-Real-IP: 203.0.113.9\r\n",
+        cookies(&browser)
+    );
     let answer = raw::get(sluis.address, b"/headers", &head);
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(!answer.contains("203.0.113.9"), "no trusted proxy is configured: {answer}");
