@@ -33,6 +33,7 @@ use crate::{
     proxy::{
         Parts, Proxy,
         edge::{self, Options, Shutdown, Stage, follow_signals},
+        tunnel::Registry,
         upstreams::Upstreams,
     },
     session::{
@@ -136,6 +137,7 @@ struct Shared {
     gate: Arc<Gate>,
     sealer: Arc<UpstreamCookies>,
     upstreams: Arc<Upstreams>,
+    tunnels: Arc<Registry>,
     pages: Pages,
 }
 
@@ -152,11 +154,13 @@ impl Shared {
         );
 
         let live = Arc::new(Live::default());
+        let tunnels = Registry::new();
         let names = Names::new(config.insecure_cookies);
         // The store answers on a thread of its own: any runtime can wait for it.
         let waiting = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let sealer = waiting.block_on(async {
             store.follow(Arc::clone(&live) as _, clock.now()).await?;
+            store.follow(Arc::clone(&tunnels) as _, clock.now()).await?;
             UpstreamCookies::load(Arc::clone(&keyring), Arc::clone(&store), names.clone(), Arc::clone(clock))
                 .await
         })?;
@@ -205,6 +209,7 @@ impl Shared {
             gate,
             sealer: Arc::new(sealer),
             upstreams,
+            tunnels,
             pages,
         })
     }
@@ -225,6 +230,7 @@ impl Shared {
                     admissions: Arc::clone(&self.admissions),
                     sealer: Arc::clone(&self.sealer),
                     upstreams: Arc::clone(&self.upstreams),
+                    tunnels: Arc::clone(&self.tunnels),
                     pages: web::router(self.pages.clone()),
                     clock: Arc::clone(&self.clock),
                     metrics: Arc::clone(&self.metrics),

@@ -31,6 +31,8 @@ pub struct Context {
     pub body_bytes: u64,
     /// The client's connection, when upstream connections belong to one (threats D19).
     pub bound_to: Option<u64>,
+    /// How many servers could not be reached.
+    pub tries: usize,
     /// What became of it.
     pub answered: Answered,
     /// Why it was refused or failed.
@@ -52,6 +54,7 @@ impl Context {
             upstream_time: None,
             body_bytes: 0,
             bound_to: None,
+            tries: 0,
             answered: Answered::Refused,
             cause: None,
         }

@@ -21,7 +21,7 @@ use crate::{
         form::{self, Claim, Submission},
         name,
     },
-    metrics::{Answered, FirstFactor, Reason, SessionGround},
+    metrics::{Answered, FirstFactor, Reason, SessionGround, UpstreamError},
     model::{RequestView, UserKey, UserName, Wants},
     session::{
         admission::{Admission, FirstFactor as Next, Ground, Origin},
@@ -37,7 +37,16 @@ struct Judged {
     answer: Answer,
     /// What has been read of its body.
     begun: Bytes,
-    success: bool,
+    judgement: Judgement,
+}
+
+/// What the app's answer to a login says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Judgement {
+    Passed,
+    Refused,
+    /// It cannot be read: nobody is let in, and whoever was there before is no longer believed to be.
+    Unclear,
 }
 
 /// What a login request brings along.
@@ -143,13 +152,31 @@ impl Proxy {
         let opened = self.parts.sealer.opened(&site.app, lines.iter().map(HeaderValue::as_bytes), &scopes);
         let mut attempt =
             Attempt { site, arrival, permit: &permit, typed, scopes, opened, upstream_host: None };
-        let judged = self.ask_the_app(session, &mut attempt, body).await.inspect_err(|_| {
-            site.metrics.first_factor.count(FirstFactor::Unavailable);
-        })?;
-        if judged.success {
-            self.passed(session, &attempt, judged, &view).await
-        } else {
-            self.failed(&attempt, judged).await
+        let asked = self.ask_the_app(session, &mut attempt, body).await;
+        let verdict = match asked {
+            Ok(judged) if judged.judgement == Judgement::Passed => {
+                self.passed(session, &attempt, judged, &view).await
+            }
+            Ok(judged) => self.failed(&attempt, judged).await,
+            Err(cause) => {
+                site.metrics.first_factor.count(FirstFactor::Unavailable);
+                Err(cause)
+            }
+        };
+        if let Err(cause) = &verdict
+            && !was_not_sent(*cause)
+        {
+            self.end_in_doubt(&attempt).await;
+        }
+        verdict
+    }
+
+    /// The app may have switched its session to somebody else, and we do not know it: the session that was running
+    /// on this browser ends, so that nobody goes on in its name (threats D9).
+    async fn end_in_doubt(&self, attempt: &Attempt<'_>) {
+        if let Some(live) = attempt.permit.session() {
+            // When the store fails, it has ended here at least, and the log has it.
+            let _ = self.end(attempt.site, attempt.arrival, live).await;
         }
     }
 
@@ -160,8 +187,8 @@ impl Proxy {
         body: Bytes,
     ) -> Result<Judged, Cause> {
         let original = session.req_header();
-        let chosen = self.parts.upstreams.choose(&attempt.site.app).ok_or(Cause::NoUpstream)?;
-        attempt.upstream_host = chosen.host;
+        let chosen = attempt.site.choose()?;
+        attempt.upstream_host = chosen.host.clone();
         let mut request = forward::copy_for_own_hop(original);
         let dress = forward::Dress {
             site: attempt.site,
@@ -175,7 +202,7 @@ impl Proxy {
         request
             .insert_header("Accept-Encoding", HeaderValue::from_static("identity"))
             .map_err(|_| Cause::Internal)?;
-        let mut answer = self.trips.send(*chosen.peer, request, body).await?;
+        let mut answer = self.trips.send(attempt.site, *chosen.peer, request, body).await?;
         let rule = &attempt.site.app.login.success;
         let (begun, whole) =
             if needs_body(rule) { answer.read(JUDGED_BYTES).await? } else { (Bytes::new(), false) };
@@ -192,15 +219,22 @@ impl Proxy {
                 "the answer to a login cannot be judged by its body: it counts as refused"
             );
         }
-        let success = is_success(
-            rule,
-            answer.header.status.as_u16(),
-            headers.get(header::LOCATION).and_then(|l| l.to_str().ok()),
-            headers.get_all(header::SET_COOKIE).iter().map(HeaderValue::as_bytes),
-            (whole && plain).then_some(&*begun),
-            self.parts.clock.now(),
-        );
-        Ok(Judged { answer, begun, success })
+        let unclear = needs_body(rule) && !(whole && plain);
+        let success = !unclear
+            && is_success(
+                rule,
+                answer.header.status.as_u16(),
+                headers.get(header::LOCATION).and_then(|l| l.to_str().ok()),
+                headers.get_all(header::SET_COOKIE).iter().map(HeaderValue::as_bytes),
+                (whole && plain).then_some(&*begun),
+                self.parts.clock.now(),
+            );
+        let judgement = match success {
+            true => Judgement::Passed,
+            false if unclear => Judgement::Unclear,
+            false => Judgement::Refused,
+        };
+        Ok(Judged { answer, begun, judgement })
     }
 
     /// The app refused: its own answer goes through.
@@ -208,11 +242,16 @@ impl Proxy {
         attempt.site.metrics.first_factor.count(FirstFactor::Refused);
         let typed = UserName::canonical(shortened(&attempt.typed));
         self.record(attempt, typed, &Event::FirstFactorRefused);
-        let Judged { answer, begun, .. } = judged;
+        let Judged { answer, begun, judgement } = judged;
+        let unclear = judgement == Judgement::Unclear;
+        if unclear {
+            self.end_in_doubt(attempt).await;
+        }
         let mut header = answer.header.clone();
+        let device = attempt.permit.device().map(Scope::Device);
         let dress = answer::Dress {
             site: attempt.site,
-            scope: attempt.permit.scope(),
+            scope: if unclear { device } else { attempt.permit.scope() },
             protected: attempt.permit.session().is_some(),
             withholds_cookies: false,
             cookies: Vec::new(),
@@ -325,7 +364,7 @@ impl Proxy {
             None => None,
             Some(rule) => {
                 let original = session.req_header();
-                let chosen = self.parts.upstreams.choose(&attempt.site.app).ok_or(Cause::NoUpstream)?;
+                let chosen = attempt.site.choose()?;
                 let dress = forward::Dress {
                     site: attempt.site,
                     arrival: attempt.arrival,
@@ -335,7 +374,7 @@ impl Proxy {
                 };
                 let request =
                     whoami::request(rule, original, &dress, &self.parts.sealer, &judged.answer.header)?;
-                Some(whoami::ask(&self.trips, *chosen.peer, request, rule).await?)
+                Some(whoami::ask(&self.trips, attempt.site, *chosen.peer, request, rule).await?)
             }
         };
         let typed = found.as_deref().unwrap_or(&attempt.typed);
@@ -383,11 +422,22 @@ impl Proxy {
         let chosen = self.choose(ctx)?;
         let mut request = forward::copy_for_own_hop(session.req_header());
         self.dress_request(session.req_header(), &mut request, ctx)?;
-        let answer = self.trips.send(*chosen, request, body).await?;
+        let site = self.site(ctx).ok_or(Cause::Internal)?;
+        let answer = self.trips.send(site, *chosen, request, body).await?;
         let mut header = answer.header.clone();
         self.dress_answer(&mut header, ctx).await?;
         Ok((header, answer))
     }
+}
+
+/// Whether the app cannot have seen the login.
+const fn was_not_sent(cause: Cause) -> bool {
+    matches!(
+        cause,
+        Cause::NoUpstream
+            | Cause::Upstream(UpstreamError::Connect | UpstreamError::Tls)
+            | Cause::UpstreamTooSlow(UpstreamError::ConnectTimeout | UpstreamError::Tls)
+    )
 }
 
 /// Where the browser goes after the challenge: where the app sends it, else the page it was on.

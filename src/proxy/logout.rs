@@ -13,7 +13,7 @@ impl Proxy {
     /// Ends a session everywhere; the cookies that clear it in this browser.
     ///
     /// # Errors
-    /// When the store fails: then it has not ended, and the app must not be told that it has.
+    /// When the store fails: then other replicas do not know, and the browser must not be told that all is done.
     pub(super) async fn end(
         &self,
         site: &Site,

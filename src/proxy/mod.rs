@@ -25,8 +25,11 @@ mod roundtrip;
 mod site;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod tunnel;
 pub mod upstreams;
+mod websocket;
 mod whoami;
 
 use std::{sync::Arc, time::Instant};
@@ -46,6 +49,7 @@ use self::{
     failure::Cause,
     roundtrip::RoundTrips,
     site::{Site, Sites},
+    tunnel::Registry,
     upstreams::Upstreams,
 };
 use crate::{
@@ -84,6 +88,8 @@ pub struct Parts {
     pub sealer: Arc<UpstreamCookies>,
     /// Where the apps run.
     pub upstreams: Arc<Upstreams>,
+    /// Open websockets.
+    pub tunnels: Arc<Registry>,
     /// Our own pages.
     pub pages: axum::Router,
     /// The time.
@@ -108,7 +114,7 @@ impl Proxy {
     /// # Errors
     /// When the machine gives no random bytes.
     pub fn new(parts: Parts, random: &dyn Random) -> Result<Self, NoRandomness> {
-        let sites = Sites::new(parts.apps.clone(), &parts.metrics);
+        let sites = Sites::new(parts.apps.clone(), &parts.metrics, &parts.upstreams);
         Ok(Self { sites, ids: Ids::new(random)?, trips: RoundTrips::new(), parts })
     }
 
@@ -139,6 +145,9 @@ impl Proxy {
         outcome: Outcome,
     ) -> pingora::Result<bool> {
         match outcome {
+            Outcome::Forward(permit) if tunnel::is_upgrade(session.req_header()) => {
+                self.websocket(session, ctx, permit).await
+            }
             Outcome::Forward(permit) => match self.prepare(ctx, permit).await {
                 Ok(()) => Ok(false),
                 Err(cause) => self.refuse(session, ctx, cause).await,
@@ -200,12 +209,14 @@ impl Proxy {
 
     /// An upstream for a permitted request.
     fn choose(&self, ctx: &mut Context) -> Result<Box<HttpPeer>, Cause> {
-        let permit = ctx.permit.as_ref().ok_or(Cause::Internal)?;
-        let mut chosen = self.parts.upstreams.choose(permit.app()).ok_or(Cause::NoUpstream)?;
-        ctx.upstream_host = chosen.host;
-        if ctx.bound_to.is_some() || self.site(ctx).is_some_and(Site::binds_connections) {
-            let connection = *ctx.bound_to.get_or_insert_with(|| self.ids.unique());
-            chosen.peer.group_key = connection;
+        let (Some(_permit), Some(site)) = (ctx.permit.as_ref(), self.site(ctx)) else {
+            return Err(Cause::Internal);
+        };
+        let mut chosen = site.choose()?;
+        let bound = site.binds_connections() || ctx.bound_to.is_some();
+        ctx.upstream_host = chosen.host.clone();
+        if bound {
+            chosen.peer.group_key = *ctx.bound_to.get_or_insert_with(|| self.ids.unique());
         }
         Ok(chosen.peer)
     }

@@ -8,6 +8,7 @@ use pingora::{
     Error, Result,
     http::{RequestHeader, ResponseHeader},
     modules::http::HttpModules,
+    protocols::Digest,
     proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session},
     upstreams::peer::HttpPeer,
 };
@@ -17,6 +18,9 @@ use super::{Proxy, context::Context, failure::Cause};
 
 /// Access lines can be switched off or on by themselves: `info,sluis::access=off`.
 const ACCESS: &str = "sluis::access";
+
+/// How many servers are tried for one request.
+const MOST_TRIES: usize = 3;
 
 #[async_trait]
 impl ProxyHttp for Proxy {
@@ -82,6 +86,35 @@ impl ProxyHttp for Proxy {
             Some(piece) => ctx.count_body(piece.len(), &self.parts.limits).map_err(Cause::into_error),
             None => Ok(()),
         }
+    }
+
+    /// Nothing has been sent yet: another server may be tried, whatever the method.
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        peer: &HttpPeer,
+        ctx: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        let another = self.site(ctx).is_some_and(|site| site.failed(peer));
+        ctx.tries += 1;
+        error.set_retry(another && ctx.tries < MOST_TRIES);
+        error
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        peer: &HttpPeer,
+        _fd: std::os::fd::RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        if let Some(site) = self.site(ctx).filter(|_| !reused) {
+            site.succeeded(peer);
+        }
+        Ok(())
     }
 
     async fn response_filter(

@@ -15,7 +15,7 @@ use pingora::{
     upstreams::peer::HttpPeer,
 };
 
-use super::failure::Cause;
+use super::{failure::Cause, site::Site};
 
 /// How long the whole header of an answer may take when the app has no own limit.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -44,6 +44,7 @@ impl RoundTrips {
     /// How the upstream failed.
     pub async fn send(
         &self,
+        site: &Site,
         mut peer: HttpPeer,
         mut request: RequestHeader,
         body: Bytes,
@@ -52,7 +53,12 @@ impl RoundTrips {
         let (read, write) = (peer.options.read_timeout, peer.options.write_timeout);
         frame(&mut request, &body).map_err(|_| Cause::Internal)?;
         let upstream = |error: Box<pingora::Error>| Cause::of(&error.into_up());
-        let (mut session, _) = self.connector.get_http_session(&peer).await.map_err(upstream)?;
+        let connected = self.connector.get_http_session(&peer).await;
+        let (mut session, _) = connected.map_err(|error| {
+            site.failed(&peer);
+            upstream(error)
+        })?;
+        site.succeeded(&peer);
         session.set_read_timeout(read);
         session.set_write_timeout(write);
         session.write_request_header(Box::new(request)).await.map_err(upstream)?;

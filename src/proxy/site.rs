@@ -8,8 +8,13 @@ use std::sync::{
 use ahash::AHashMap;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
+use pingora::upstreams::peer::{HttpPeer, Peer as _};
 
-use super::headers::Managed;
+use super::{
+    failure::Cause,
+    headers::Managed,
+    upstreams::{Chosen, Pool, Upstreams},
+};
 use crate::{
     config::App,
     metrics::{AppMetrics, Metrics},
@@ -24,6 +29,8 @@ pub struct Site {
     pub managed: Managed,
     /// Its counters.
     pub metrics: Arc<AppMetrics>,
+    /// Where it runs.
+    pub pool: Option<Arc<Pool>>,
     /// What tells the app who the user is.
     identity: Vec<(Bytes, Tells)>,
     /// The app authenticates connections (NTLM, Negotiate): upstream connections are not shared (threats D19).
@@ -40,7 +47,7 @@ enum Tells {
 
 impl Site {
     /// Works out what is needed for each request.
-    pub fn new(app: Arc<App>, metrics: &Metrics) -> Self {
+    pub fn new(app: Arc<App>, metrics: &Metrics, upstreams: &Upstreams) -> Self {
         let told = [
             (&app.headers.user, Tells::User),
             (&app.headers.methods, Tells::Methods),
@@ -51,6 +58,7 @@ impl Site {
         Self {
             managed: Managed::new(&app.headers),
             metrics: metrics.app(&app.id),
+            pool: upstreams.pool(&app.id).cloned(),
             identity,
             binds_connections: AtomicBool::new(false),
             app,
@@ -81,6 +89,29 @@ impl Site {
         self.identity.iter().map(|(name, _)| name).zip(values.iter().map(|(_, value)| value))
     }
 
+    /// A server for a request.
+    ///
+    /// # Errors
+    /// When the app has none whose address is known.
+    pub fn choose(&self) -> Result<Chosen<'_>, Cause> {
+        self.pool.as_ref().and_then(|pool| pool.choose()).ok_or(Cause::NoUpstream)
+    }
+
+    /// Notes that a connection to a server failed before anything was sent. Whether another one can be tried.
+    pub fn failed(&self, peer: &HttpPeer) -> bool {
+        match (&self.pool, peer.address().as_inet()) {
+            (Some(pool), Some(address)) => pool.failed(*address),
+            _ => false,
+        }
+    }
+
+    /// Notes that a connection to a server came about.
+    pub fn succeeded(&self, peer: &HttpPeer) {
+        if let (Some(pool), Some(address)) = (&self.pool, peer.address().as_inet()) {
+            pool.succeeded(*address);
+        }
+    }
+
     /// Whether the app authenticates connections instead of requests.
     pub fn binds_connections(&self) -> bool {
         self.binds_connections.load(Ordering::Relaxed)
@@ -106,7 +137,7 @@ pub struct Sites {
 
 impl Sites {
     /// Puts it together.
-    pub fn new(apps: Vec<Arc<App>>, metrics: &Metrics) -> Self {
+    pub fn new(apps: Vec<Arc<App>>, metrics: &Metrics, upstreams: &Upstreams) -> Self {
         let mut by_host = AHashMap::new();
         let mut other = None;
         for (place, app) in apps.iter().enumerate() {
@@ -118,7 +149,7 @@ impl Sites {
                 }
             }
         }
-        let sites = apps.into_iter().map(|app| Site::new(app, metrics)).collect();
+        let sites = apps.into_iter().map(|app| Site::new(app, metrics, upstreams)).collect();
         Self { sites, by_host, other }
     }
 

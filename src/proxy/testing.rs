@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::HeaderName;
 use pingora::http::RequestHeader;
 
-use super::site::Sites;
+use super::{site::Sites, upstreams::Upstreams};
 use crate::{
     config::{App, Limits, app},
     metrics::Metrics,
@@ -80,7 +80,8 @@ pub fn sites() -> Sites {
     let mut wiki = app("wiki", &["wiki.example"]);
     wiki.tolerate = Tolerance { semicolon: true, ..Tolerance::NONE };
     let apps = vec![Arc::new(app("ecd", &["ecd.example", "[2001:db8::1]"])), Arc::new(wiki)];
-    Sites::new(apps, &Metrics::new(&[]))
+    let upstreams = Upstreams::new(apps.iter().map(AsRef::as_ref)).unwrap();
+    Sites::new(apps, &Metrics::new(&[]), &upstreams)
 }
 
 /// Generous limits.

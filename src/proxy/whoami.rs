@@ -11,6 +11,7 @@ use super::{
     failure::Cause,
     forward::{self, Dress},
     roundtrip::RoundTrips,
+    site::Site,
 };
 use crate::{
     config::app::Whoami, identity::answer::whoami_name, metrics::UpstreamError,
@@ -59,6 +60,7 @@ pub fn request(
 /// When the app does not answer with exactly one name: who has logged in is then unknown, and nobody is let in.
 pub async fn ask(
     trips: &RoundTrips,
+    site: &Site,
     peer: HttpPeer,
     mut request: RequestHeader,
     rule: &Whoami,
@@ -66,7 +68,7 @@ pub async fn ask(
     request
         .insert_header("Accept-Encoding", HeaderValue::from_static("identity"))
         .map_err(|_| Cause::Internal)?;
-    let mut answer = trips.send(peer, request, Bytes::new()).await?;
+    let mut answer = trips.send(site, peer, request, Bytes::new()).await?;
     let status = answer.header.status;
     let (body, whole) = answer.read(AT_MOST).await?;
     let name = (status == http::StatusCode::OK && whole).then(|| whoami_name(rule, &body)).flatten();

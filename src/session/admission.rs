@@ -308,9 +308,13 @@ impl Admissions {
     /// Ends a session everywhere: the cookies that clear it in this browser. Trust stays.
     ///
     /// # Errors
-    /// When the store fails: then it has not ended.
+    /// When the store fails: then nobody else has been told. Here at least it has ended.
     pub async fn end(&self, session: &LiveSession) -> Result<Vec<HeaderValue>, StoreError> {
-        self.store.end_session(session.session().id, session.ends().plus(MARGIN)).await?;
+        let (id, until) = (session.session().id, session.ends().plus(MARGIN));
+        if let Err(error) = self.store.end_session(id, until).await {
+            self.live.apply(&Revocation::Session { id, until });
+            return Err(error);
+        }
         Ok(vec![self.names.clear(Kind::Session)])
     }
 

@@ -233,7 +233,5 @@ async fn the_app_cannot_set_our_cookies() {
     let request = browser.request(Method::GET, "/headers").header(COOKIE, "x=1");
     let _ = sluis;
     let text = browser.send(request).await.body;
-    for kind in ["session", "device", "trust", "login"] {
-        assert!(!text.contains(&format!("sluis-{kind}")), "{text}");
-    }
+    assert!(!text.contains("sluis-"), "{text}");
 }

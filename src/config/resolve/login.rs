@@ -78,10 +78,7 @@ fn watch(reader: &mut Reader<'_>, typed: Option<&[raw::Watch]>, place: &Place<'_
         let with = with(reader, watch, &at("with"));
         let (Some(method), Some(user)) = (method, user) else { continue };
         let path = lenient(path).into_owned();
-        // Another field of the same request is another way to log in: by form or by JSON, by name or by mail.
-        let same = |w: &Watch| {
-            w.method == method && w.path == path && w.user == user && (w.with.is_none() || w.with == with)
-        };
+        let same = |w: &Watch| w.method == method && w.path == path && (w.with.is_none() || w.with == with);
         if found.iter().any(same) {
             reader.report.fault(&place, "an earlier entry takes all of these; allowed: each request once");
         }

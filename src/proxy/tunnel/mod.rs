@@ -110,9 +110,8 @@ pub fn is_upgrade(request: &RequestHeader) -> bool {
         && nominated(headers).iter().any(|name| name == "upgrade")
 }
 
-/// Sends the request (as the phases prepared it for the app: first what `Connection` names removed, then identity
-/// headers set and cookies opened) and reads the head of the answer, within `patience` (zero = without limit). The
-/// hop-by-hop fields of the switch are made here.
+/// Sends the request (as the phases prepared it for the app: identity headers set, cookies opened) and reads the
+/// head of the answer, within `patience` (zero = without limit). Hop-by-hop fields are made here.
 ///
 /// # Errors
 /// See [`TunnelError`].
@@ -257,9 +256,10 @@ fn upgrade_request(request: &RequestHeader) -> Result<http::Request<Empty<Bytes>
     let target = http::Uri::try_from(request.raw_path()).map_err(|_| TunnelError::Request)?;
     let mut out = http::Request::new(Empty::new());
     *out.uri_mut() = target;
+    let nominated = nominated(&request.headers);
     for (name, value) in &request.headers {
-        // Not what the client's `Connection` names: by now it could take our identity headers away (threats D5).
-        if !HOP_BY_HOP.contains(&name.as_str()) && name != header::CONTENT_LENGTH {
+        let hop = HOP_BY_HOP.contains(&name.as_str()) || nominated.iter().any(|n| n == name.as_str());
+        if !hop && name != header::CONTENT_LENGTH {
             out.headers_mut().append(name, value.clone());
         }
     }

@@ -1,0 +1,119 @@
+//! A permitted websocket upgrade: taken over from pingora, opened and run by ourselves (see [`super::tunnel`]), so
+//! that it ends the moment its session does.
+
+use pingora::{http::RequestHeader, proxy::Session};
+
+use super::{
+    Proxy,
+    context::Context,
+    failure::Cause,
+    tunnel::{self, Entry, Limits, Opened, Owner, TunnelError},
+};
+use crate::{
+    gate::{Outcome, Permit},
+    metrics::UpstreamError,
+};
+
+impl Proxy {
+    /// Opens the tunnel and runs it to its end.
+    pub(super) async fn websocket(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+        permit: Permit,
+    ) -> pingora::Result<bool> {
+        let owner = permit.session().map(|live| Owner::from(live.session()));
+        let limits = self.tunnel_limits(&permit);
+        let entry = self.parts.tunnels.enter(owner);
+        // From here on a revocation ends the tunnel; one that came just before is seen by asking once more.
+        match self.ask_again(session, ctx) {
+            Ok(Outcome::Forward(_)) => {}
+            Ok(other) => return self.follow_elsewhere(session, ctx, other, None).await,
+            Err(cause) => return self.refuse(session, ctx, cause).await,
+        }
+        match self.open_tunnel(session, ctx, permit).await {
+            Ok(opened) => self.run_tunnel(session, ctx, opened, entry, limits).await,
+            Err(cause) => self.refuse(session, ctx, cause).await,
+        }
+    }
+
+    fn ask_again(&self, session: &Session, ctx: &Context) -> Result<Outcome, Cause> {
+        let (site, view) = self.view(session, ctx)?;
+        Ok(self.parts.gate.assess_ordinary(&site.app, &view))
+    }
+
+    async fn open_tunnel(
+        &self,
+        session: &Session,
+        ctx: &mut Context,
+        permit: Permit,
+    ) -> Result<Opened, Cause> {
+        self.prepare(ctx, permit).await?;
+        let site = self.site(ctx).ok_or(Cause::Internal)?;
+        let chosen = site.choose()?;
+        ctx.upstream_host = chosen.host.clone();
+        let original = session.req_header();
+        let mut request: RequestHeader = original.clone();
+        self.dress_request(original, &mut request, ctx)?;
+        let transport = chosen.dial().await.map_err(|error| {
+            site.failed(&chosen.peer);
+            match error.kind() {
+                std::io::ErrorKind::TimedOut => Cause::UpstreamTooSlow(UpstreamError::ConnectTimeout),
+                _ => Cause::Upstream(UpstreamError::Connect),
+            }
+        })?;
+        let opened = tunnel::open(&request, transport, site.app.transport.read_timeout).await;
+        let mut opened = opened.map_err(|error| cause_of(&error))?;
+        self.dress_answer(opened.head_mut(), ctx).await?;
+        Ok(opened)
+    }
+
+    async fn run_tunnel(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+        opened: Opened,
+        entry: Entry,
+        limits: Limits,
+    ) -> pingora::Result<bool> {
+        let tunnels = opened.is_tunnel().then(|| &self.metrics(ctx).tunnels);
+        if let Some(tunnels) = tunnels {
+            tunnels.inc();
+        }
+        let end = opened.run(session, entry, limits).await;
+        if let Some(tunnels) = tunnels {
+            tunnels.dec();
+        }
+        let request_id = ctx.arrival.as_ref().map_or("-", |arrival| arrival.id.as_str());
+        match end {
+            Ok(end) => {
+                tracing::debug!(request_id, ?end, "a websocket ended");
+                Ok(true)
+            }
+            Err(error) => {
+                tracing::debug!(request_id, %error, "a websocket broke off");
+                let begun = session.response_written().is_some();
+                let cause = if begun { Cause::ClientGone } else { cause_of(&error) };
+                self.refuse(session, ctx, cause).await
+            }
+        }
+    }
+
+    /// A tunnel does not outlive its session.
+    fn tunnel_limits(&self, permit: &Permit) -> Limits {
+        let app = permit.app();
+        let now = self.parts.clock.now();
+        let longest = permit.session().map(|live| live.session().started.plus(app.session.max).since(now));
+        Limits { idle: app.transport.tunnel_idle_timeout, longest, read: app.transport.read_timeout }
+    }
+}
+
+fn cause_of(error: &TunnelError) -> Cause {
+    match error {
+        TunnelError::Request => Cause::Malformed("the target is no URI"),
+        TunnelError::Upstream(_) => Cause::Upstream(UpstreamError::Read),
+        TunnelError::UpstreamTimeout => Cause::UpstreamTooSlow(UpstreamError::ReadTimeout),
+        TunnelError::OtherProtocol => Cause::Upstream(UpstreamError::Protocol),
+        TunnelError::Downstream(_) => Cause::ClientGone,
+    }
+}
