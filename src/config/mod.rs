@@ -265,6 +265,9 @@ fn without_null(schema: &mut schemars::Schema) {
     if schema.get("default") == Some(&Value::Null) {
         schema.remove("default");
     }
+    if let Some(Value::Object(defaults)) = schema.get_mut("default") {
+        defaults.retain(|_, value| !value.is_null());
+    }
     if let Some(Value::Array(types)) = schema.get_mut("type") {
         types.retain(|kind| kind != "null");
         if let [only] = types.as_slice() {

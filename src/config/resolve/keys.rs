@@ -81,8 +81,11 @@ fn text_of(
     let value = (reader.environment)(name);
     if value.is_none() {
         // Hexadecimal keys look like names: such a one is not shown either.
-        let name = if name.len() > 40 { "the environment variable" } else { name };
-        reader.report.fault(place, format!("{name} is not set; allowed: an environment variable that is"));
+        let name = if name.len() > 40 { "" } else { name };
+        let text = format!(
+            "the environment variable {name} is not set; allowed: one that is (`sluis keys generate` makes a key)"
+        );
+        reader.report.fault(place, text.replace("  ", " "));
     }
     value.map(crate::base::secret::SecretString::new)
 }

@@ -43,8 +43,9 @@ fn unescape(text: &str) -> Vec<u8> {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("\\x") {
         out.extend_from_slice(before.as_bytes());
-        out.push(u8::from_str_radix(&after[..2], 16).unwrap());
-        rest = &after[2..];
+        let (digits, after) = after.split_at(2);
+        out.push(u8::from_str_radix(digits, 16).unwrap());
+        rest = after;
     }
     out.extend_from_slice(rest.as_bytes());
     out
