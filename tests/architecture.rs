@@ -30,6 +30,7 @@ const LAYERS: &[&[&str]] = &[
 /// Who may name a neighbour of its own layer.
 const BESIDE: &[(&str, &str, &str)] = &[
     ("session", "factor", "a session is made for a proof, and only `factor` makes proofs"),
+    ("store", "metrics", "store operations are counted around every backend alike; `metrics` knows no store"),
     ("session", "policy", "whether a first factor is enough is for the policy to say"),
 ];
 
