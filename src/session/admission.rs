@@ -282,7 +282,10 @@ impl Admissions {
             ground: Ground::Factor,
             taken_from,
             cookies,
-            target: target::clean(&pending.target, &self.prefix).to_owned(),
+            target: match pending.purpose {
+                Purpose::Login => target::clean(&pending.target, &self.prefix).to_owned(),
+                Purpose::StepUp { .. } => self.step_up_target(&pending.target).to_owned(),
+            },
         }))
     }
 
@@ -298,11 +301,20 @@ impl Admissions {
             app: session.app.clone(),
             user: session.user.clone(),
             device: session.device,
-            target: target::clean(target, &self.prefix).to_owned(),
+            target: self.step_up_target(target).to_owned(),
             started: self.clock.now(),
             purpose: Purpose::StepUp { started: session.started, epoch: session.epoch },
         };
         Ok(vec![self.login_cookie(&pending)])
+    }
+
+    /// A step-up may lead back to the one page of ours that asks for it: adding an authenticator.
+    fn step_up_target<'a>(&self, target: &'a str) -> &'a str {
+        if target.strip_prefix(self.prefix.as_str()) == Some("/enrol") {
+            target
+        } else {
+            target::clean(target, &self.prefix)
+        }
     }
 
     /// Ends a session everywhere: the cookies that clear it in this browser. Trust stays.
