@@ -84,8 +84,11 @@ pub(super) fn refused(
     }
 }
 
-/// Nothing is pending any more: to the app's login page.
+/// Nothing is pending any more: to the app's login page. A blocked user is told so instead.
 pub(super) fn expired(visitor: &Visitor) -> Result<Answer, Fault> {
+    if visitor.is_blocked() {
+        return Err(Fault::Status(StatusCode::FORBIDDEN));
+    }
     let html = expired_page(visitor.frame(), visitor.login_page()).render()?;
     Ok(Answer::page(StatusCode::FORBIDDEN, html))
 }
@@ -162,7 +165,7 @@ fn wait(visitor: &Visitor, until: UnixMillis) -> Result<Answer, Fault> {
     let left = until.since(visitor.now);
     let html = wait_page(visitor.frame(), left).render()?;
     let status = StatusCode::TOO_MANY_REQUESTS;
-    Ok(Answer::Page(Page { status, html, cookies: Vec::new(), retry_after: Some(left) }))
+    Ok(Answer::Page(Page { status, html, cookies: Vec::new(), retry_after: Some(left), leads_to_app: false }))
 }
 
 fn locked(visitor: &Visitor) -> Result<Answer, Fault> {

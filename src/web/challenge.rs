@@ -110,7 +110,7 @@ fn form(visitor: &Visitor, pending: &Pending, problem: Option<Problem>) -> Resul
         validity: visitor.requirement(&pending.user).map(|r| r.validity).unwrap_or_default(),
         token: forms::token(&visitor.pages.keyring, PURPOSE, &pending.login.0),
     };
-    Ok(Answer::page(status, page(visitor.frame(), asked, problem).render()?))
+    Ok(Answer::form(status, page(visitor.frame(), asked, problem).render()?))
 }
 
 /// What the page asks, and whom.

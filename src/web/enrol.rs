@@ -180,7 +180,7 @@ fn form(
         key: &key,
         name,
     };
-    Ok(Answer::page(status, page(visitor.frame(), shown, problem).render()?))
+    Ok(Answer::form(status, page(visitor.frame(), shown, problem).render()?))
 }
 
 /// What the page shows, and to whom.

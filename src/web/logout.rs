@@ -69,11 +69,14 @@ async fn sign_out(visitor: &Visitor, body: Body) -> Result<Answer, Fault> {
         cookies.extend(visitor.pages.admissions.end(&live).await?);
         visitor.pages.metrics.app(&visitor.visit.app.id).sessions_ended.inc();
         visitor.record(&Event::SessionEnded, &session.user, session.device);
+    } else {
+        // Expired, revoked, or of a blocked user: dead already.
+        cookies.push(visitor.pages.names.clear(Kind::Session));
     }
     signed_out(visitor, cookies)
 }
 
 fn signed_out(visitor: &Visitor, cookies: Vec<HeaderValue>) -> Result<Answer, Fault> {
     let html = signed_out_page(visitor.frame(), visitor.login_page()).render()?;
-    Ok(Answer::Page(Page { status: StatusCode::OK, html, cookies, retry_after: None }))
+    Ok(Answer::Page(Page { status: StatusCode::OK, html, cookies, retry_after: None, leads_to_app: false }))
 }

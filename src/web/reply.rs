@@ -35,6 +35,8 @@ pub(super) struct Page {
     pub cookies: Vec<HeaderValue>,
     /// When asking again makes sense.
     pub retry_after: Option<Duration>,
+    /// A form on it leads on to the app.
+    pub leads_to_app: bool,
 }
 
 /// Why a handler did not do what was asked.
@@ -90,7 +92,12 @@ impl Fault {
 impl Answer {
     /// A page without cookies.
     pub fn page(status: StatusCode, html: String) -> Self {
-        Self::Page(Page { status, html, cookies: Vec::new(), retry_after: None })
+        Self::Page(Page { status, html, cookies: Vec::new(), retry_after: None, leads_to_app: false })
+    }
+
+    /// A page whose form leads on to the app.
+    pub fn form(status: StatusCode, html: String) -> Self {
+        Self::Page(Page { status, html, cookies: Vec::new(), retry_after: None, leads_to_app: true })
     }
 
     /// A redirect without cookies.
@@ -100,6 +107,7 @@ impl Answer {
 
     /// The answer on the wire.
     pub fn into_response(self, secure: bool) -> Response {
+        let leads_to_app = matches!(&self, Self::Page(page) if page.leads_to_app);
         let (mut response, cookies) = match self {
             Self::Page(page) => {
                 let mut response = Response::new(Body::from(page.html));
@@ -119,6 +127,9 @@ impl Answer {
             }
         };
         harden(response.headers_mut(), secure);
+        if leads_to_app {
+            set(&mut response, header::CONTENT_SECURITY_POLICY, LEADS_TO_APP);
+        }
         for cookie in cookies {
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
@@ -173,6 +184,11 @@ fn set(response: &mut Response, name: HeaderName, value: &'static str) {
 }
 
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// Chromium holds `form-action` against every hop of the redirects that follow a form. After the right code comes the
+/// app, and whatever the app redirects to from there (another host, its own http:// address) must not be
+/// blocked: the user would look at a form that does nothing, with the code spent.
+const LEADS_TO_APP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; form-action 'self' https: http:; frame-ancestors 'none'; base-uri 'none'";
 
 #[cfg(test)]
 mod tests {

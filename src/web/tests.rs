@@ -1,3 +1,6 @@
 //! The pages: rendered from samples in every language, and through the router for every kind of visitor.
 
+mod house;
+mod journeys;
 mod samples;
+mod table;

@@ -63,6 +63,11 @@ impl Visitor {
         self.pages.standings.session(&self.visit.app, &self.own(), self.now)
     }
 
+    /// Whether a session is there whose user has been blocked.
+    pub fn is_blocked(&self) -> bool {
+        self.pages.standings.is_blocked(&self.visit.app, &self.own(), self.now)
+    }
+
     /// What policy requires of a user at this address; `None` when nothing.
     pub fn requirement(&self, user: &UserKey) -> Option<&Requirement> {
         let facts = policy::Facts { user: &user.name, client: self.visit.client };

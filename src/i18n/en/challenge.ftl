@@ -28,7 +28,6 @@ wrong-clock-ahead = Your phone is about { $time } ahead, so its codes are not ri
 wrong-clock-behind = Your phone is about { $time } behind, so its codes are not right either.
 wrong-clock-fix = Set the date and time of your phone to automatic, then type the new code.
 wrong-wait = After so many wrong codes the next one is taken in { $time }.
-wrong-to-field = Type the code again
 
 # Instead of the form.
 wait-title = Please wait a moment

@@ -2,7 +2,8 @@
 brand = Secure access
 protected-by = Protected by Sluis
 language-label = Language
-request-id = Request
+request-id = Request number
+error-prefix = Error
 logging-in-as = You are logging in as
 logged-in-as = You are logged in as
 to-login = To the login page

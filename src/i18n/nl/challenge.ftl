@@ -28,7 +28,6 @@ wrong-clock-ahead = Uw telefoon loopt ongeveer { $time } voor. Daardoor kloppen 
 wrong-clock-behind = Uw telefoon loopt ongeveer { $time } achter. Daardoor kloppen de codes ook niet.
 wrong-clock-fix = Zet de datum en tijd van uw telefoon op automatisch en typ daarna de nieuwe code.
 wrong-wait = Na zo veel onjuiste codes kunt u het over { $time } opnieuw proberen.
-wrong-to-field = Typ de code opnieuw
 
 # In plaats van het formulier.
 wait-title = Een ogenblik geduld

@@ -2,7 +2,8 @@
 brand = Beveiligde toegang
 protected-by = Beveiligd door Sluis
 language-label = Taal
-request-id = Verzoek
+request-id = Verzoeknummer
+error-prefix = Fout
 logging-in-as = U logt in als
 logged-in-as = U bent ingelogd als
 to-login = Naar de inlogpagina

@@ -105,10 +105,10 @@ fn every_page_is_well_formed_in_every_language() {
 
 #[test]
 fn the_languages_really_differ() {
+    let title = Regex::new("<h1>(.*?)</h1>").unwrap();
     for ((name, english), (_, dutch)) in
         samples(Language::English).iter().zip(samples(Language::Dutch).iter())
     {
-        let title = Regex::new("<h1>(.*?)</h1>").unwrap();
         let titles = [english, dutch].map(|html| title.captures(html).unwrap()[1].to_owned());
         assert_ne!(titles[0], titles[1], "{name}");
     }
@@ -136,11 +136,13 @@ fn no_page_has_inline_script_or_style_or_loads_from_elsewhere() {
 /// [B5 B10] What makes a phone offer the code, show digits, and take a paste.
 #[test]
 fn b10_the_code_field_invites_autofill_and_does_not_stand_in_the_way_of_a_paste() {
+    let input = Regex::new(r#"<input[^>]*id="code"[^>]*>"#).unwrap();
+    let described_by = Regex::new(r#"aria-describedby="([^"]*)""#).unwrap();
     for (name, html) in samples(Language::Dutch) {
         if !html.contains("id=\"code\"") {
             continue;
         }
-        let field = Regex::new(r#"<input[^>]*id="code"[^>]*>"#).unwrap().find(&html).unwrap().as_str();
+        let field = input.find(&html).unwrap().as_str();
         for attribute in ["autocomplete=\"one-time-code\"", "inputmode=\"numeric\"", "type=\"text\""] {
             assert!(field.contains(attribute), "{name}: {attribute}");
         }
@@ -148,7 +150,7 @@ fn b10_the_code_field_invites_autofill_and_does_not_stand_in_the_way_of_a_paste(
         let wrong = html.contains("id=\"code-error\"");
         assert_eq!(field.contains("aria-invalid=\"true\""), wrong, "{name}");
         assert_eq!(field.contains("code-error"), wrong, "{name}");
-        for id in Regex::new(r#"aria-describedby="([^"]*)""#).unwrap().captures_iter(&html) {
+        for id in described_by.captures_iter(&html) {
             for id in id[1].split(' ') {
                 assert!(html.contains(&format!("id=\"{id}\"")), "{name}: nothing has the id {id}");
             }
