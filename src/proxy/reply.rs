@@ -13,8 +13,6 @@ use crate::{
     web,
 };
 
-/// The content type of RFC 9457.
-const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Why a request was not answered, as a page or as a problem document.
@@ -27,7 +25,7 @@ pub fn refusal(
 ) -> Response<Bytes> {
     let mut response = match wants {
         Wants::Page => web::error_page(status, id, accept_language, prefix).map(Bytes::from),
-        Wants::Data | Wants::Upgrade => problem(status, id, None),
+        Wants::Data | Wants::Upgrade => web::problem(status, id, None).map(Bytes::from),
     };
     if status == StatusCode::METHOD_NOT_ALLOWED {
         // RFC 9110, section 15.5.6: what would be allowed, as far as the proxy can know.
@@ -52,7 +50,9 @@ pub fn refusal_for(
 pub fn challenge(wants: Wants, id: &RequestId, url: &str) -> Response<Bytes> {
     match wants {
         Wants::Page => see_other(url),
-        Wants::Data | Wants::Upgrade => problem(StatusCode::UNAUTHORIZED, id, Some(url)),
+        Wants::Data | Wants::Upgrade => {
+            web::problem(StatusCode::UNAUTHORIZED, id, Some(url)).map(Bytes::from)
+        }
     }
 }
 
@@ -64,25 +64,6 @@ fn see_other(url: &str) -> Response<Bytes> {
     let location = HeaderValue::from_str(url).unwrap_or(HeaderValue::from_static("/"));
     response.headers_mut().insert(header::LOCATION, location);
     response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
-    response
-}
-
-fn problem(status: StatusCode, id: &RequestId, challenge_url: Option<&str>) -> Response<Bytes> {
-    let mut document = serde_json::json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or("Error"),
-        "status": status.as_u16(),
-        "request_id": id.as_str(),
-    });
-    if let (Some(url), Some(fields)) = (challenge_url, document.as_object_mut()) {
-        fields.insert("challenge_url".to_owned(), url.into());
-    }
-    let mut response = Response::new(Bytes::from(document.to_string()));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, PROBLEM);
-    headers.insert(header::CACHE_CONTROL, NO_STORE);
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -132,7 +113,7 @@ mod tests {
             assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
             let document: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
             assert_eq!(document["challenge_url"], "/.sluis/challenge");
-            assert_eq!(document["request_id"], "r1");
+            assert_eq!(document["instance"], "r1");
         }
     }
 
