@@ -145,9 +145,9 @@ impl Shared {
     fn build(config: &Config, clock: &SharedClock) -> anyhow::Result<Self> {
         let random: SharedRandom = Arc::new(SystemRandom);
         let keyring = keyring(config)?;
-        let store = open_store(config)?;
         let ids: Vec<String> = config.apps.iter().map(|app| app.id.to_string()).collect();
         let metrics = Arc::new(Metrics::new(&ids));
+        let store = store::metered::metered(open_store(config)?, Arc::clone(&metrics));
         let auditor = Arc::new(
             Auditor::open(&config.audit, Arc::clone(clock), metrics.audit_failures.clone())
                 .context("audit")?,
