@@ -35,6 +35,14 @@ impl Proof {
     }
 }
 
+#[cfg(test)]
+impl Proof {
+    /// What a verifier would have made, for tests of what follows from it.
+    pub(crate) fn for_test(user: UserKey, method: Method, at: UnixMillis) -> Self {
+        Self { user, method, at }
+    }
+}
+
 /// Why a code was wrong, as far as that helps an honest user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hint {

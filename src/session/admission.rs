@@ -441,3 +441,6 @@ fn horizon(app: &App, now: UnixMillis) -> UnixMillis {
 fn no_randomness(error: NoRandomness) -> StoreError {
     StoreError(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,3 +10,6 @@ pub mod standing;
 pub mod target;
 pub mod token;
 pub mod upstream_cookies;
+
+#[cfg(test)]
+mod testing;

@@ -260,3 +260,6 @@ impl LiveSession {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

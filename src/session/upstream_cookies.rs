@@ -355,3 +355,6 @@ fn is_sealed_by_config(app: &App, name: &[u8]) -> bool {
     let is_name = |known: &String| known.as_bytes() == name;
     app.login.success.cookie.as_ref().is_some_and(is_name) || app.cookies.seal.iter().any(is_name)
 }
+
+#[cfg(test)]
+mod tests;
