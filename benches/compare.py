@@ -99,7 +99,7 @@ class Bench:
 
     def nginx(self, name, port, workers, locations, extra="", cores=None):
         conf = self.write(f"{name}.conf", f"""
-daemon off; pid {self.dir}/{name}.pid; error_log {self.dir}/{name}.err; worker_processes {workers};
+{"user root; " if os.getuid() == 0 else ""}daemon off; pid {self.dir}/{name}.pid; error_log {self.dir}/{name}.err; worker_processes {workers};
 worker_rlimit_nofile 65536;
 events {{ worker_connections 16384; }}
 http {{
@@ -126,7 +126,7 @@ def verified_cookies(port):
 
     def ask(method, path, form=None):
         c = http.client.HTTPConnection("127.0.0.1", port)
-        header = {"Host": f"127.0.0.1:{port}", "Accept": "text/html", "Origin": f"http://127.0.0.1:{port}"}
+        header = {"Host": f"127.0.0.1:{port}", "Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Origin": f"http://127.0.0.1:{port}"}
         if jar:
             header["Cookie"] = "; ".join(f"{n}={v}" for n, v in jar.items())
         body = None
@@ -179,9 +179,8 @@ def run(bench, threads, rounds, seconds, connections):
     # One worker: the proxy alone on core 0. Two workers: everybody shares both cores.
     own, rest = ("0", "1") if threads == 1 else (None, None)
     up, bare, gate, auth, hap = (free_port() for _ in range(5))
-    page = bench.write("index.html", "x" * 1024)
     bench.nginx("upstream", up, 1, f"""
-      location = / {{ root {os.path.dirname(page)}; try_files /index.html =404; }}
+      location = / {{ return 200 "{'x' * 1024}"; }}
       location = /login {{ add_header Set-Cookie "APPSESSION=0123456789abcdef0123456789abcdef; Path=/; HttpOnly"; return 302 /; }}""",
                 cores=rest)
     contenders = {"direct": (up, None, None)}
@@ -223,7 +222,7 @@ apps:
     conf = bench.write("haproxy.cfg", f"""
 global
   nbthread {threads}
-  maxconn 20000
+  maxconn 4000
 defaults
   mode http
   timeout connect 5s

@@ -70,8 +70,17 @@ pub fn wants(header: &RequestHeader) -> Wants {
     let navigates = match headers.get("sec-fetch-mode") {
         Some(mode) => mode.as_bytes() == b"navigate",
         None => {
-            matches!(header.method, Method::GET | Method::HEAD)
-                && headers.get_all(header::ACCEPT).iter().any(accepts_html)
+            // Browsers of before that header: a form they post is a navigation too, or its user would be shown a
+            // problem document instead of the challenge.
+            let page = match header.method {
+                Method::GET | Method::HEAD => true,
+                Method::POST => {
+                    headers.get(header::CONTENT_TYPE).is_some_and(is_form)
+                        && !headers.contains_key("x-requested-with")
+                }
+                _ => false,
+            };
+            page && headers.get_all(header::ACCEPT).iter().any(accepts_html)
         }
     };
     if navigates { Wants::Page } else { Wants::Data }
@@ -82,6 +91,14 @@ fn accepts_html(accept: &HeaderValue) -> bool {
         let kind = range.split(|b| *b == b';').next().unwrap_or_default();
         kind.trim_ascii().eq_ignore_ascii_case(b"text/html")
     })
+}
+
+/// What browsers send when a person submits a form (HTML, "form submission").
+fn is_form(content_type: &HeaderValue) -> bool {
+    let kind = content_type.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    [&b"application/x-www-form-urlencoded"[..], b"multipart/form-data"]
+        .iter()
+        .any(|form| kind.eq_ignore_ascii_case(form))
 }
 
 fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
@@ -321,6 +338,22 @@ mod tests {
             ("GET", vec![html], Wants::Page),
             ("HEAD", vec![("Accept", "TEXT/HTML;q=0.5")], Wants::Page),
             ("POST", vec![html], Wants::Data),
+            (
+                "POST",
+                vec![html, ("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")],
+                Wants::Page,
+            ),
+            ("POST", vec![html, ("Content-Type", "multipart/form-data; boundary=x")], Wants::Page),
+            ("POST", vec![html, ("Content-Type", "application/json")], Wants::Data),
+            (
+                "POST",
+                vec![
+                    html,
+                    ("Content-Type", "application/x-www-form-urlencoded"),
+                    ("X-Requested-With", "XMLHttpRequest"),
+                ],
+                Wants::Data,
+            ),
             ("POST", vec![html, ("Sec-Fetch-Mode", "navigate")], Wants::Page),
             ("GET", vec![html, ("Sec-Fetch-Mode", "cors")], Wants::Data),
             ("GET", vec![("Accept", "*/*")], Wants::Data),
