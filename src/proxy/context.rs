@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
+use pingora::protocols::http::ServerSession;
 
-use super::{arrival::Arrival, failure::Cause, intake::Accepted};
+use super::{arrival::Arrival, edge, failure::Cause, intake::Accepted};
 use crate::{config::Limits, gate::Permit, metrics::Answered, session::upstream_cookies::Scope};
 
 /// One request on its way.
@@ -29,6 +30,8 @@ pub struct Context {
     pub upstream_time: Option<Duration>,
     /// Bytes of its body that have come.
     pub body_bytes: u64,
+    /// The connection has been told that a body is coming, and not yet that it has ended.
+    pub body_open: bool,
     /// The client's connection, when upstream connections belong to one (threats D19).
     pub bound_to: Option<u64>,
     /// How many servers could not be reached.
@@ -53,10 +56,28 @@ impl Context {
             sent: None,
             upstream_time: None,
             body_bytes: 0,
+            body_open: false,
             bound_to: None,
             tries: 0,
             answered: Answered::Refused,
             cause: None,
+        }
+    }
+
+    /// The body goes on to the app: from now on the connection keeps its minimum rate (threats D20).
+    pub fn begin_body(&mut self, session: &ServerSession) {
+        if let Some(connection) = edge::of(session) {
+            connection.body_begun();
+            self.body_open = true;
+        }
+    }
+
+    /// It has come, or nobody waits for it any more.
+    pub fn end_body(&mut self, session: &ServerSession) {
+        if std::mem::take(&mut self.body_open)
+            && let Some(connection) = edge::of(session)
+        {
+            connection.body_ended();
         }
     }
 

@@ -53,10 +53,14 @@ impl ProxyHttp for Proxy {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        match self.decide(session, ctx) {
+        let answered = match self.decide(session, ctx) {
             Ok(outcome) => self.follow(session, ctx, outcome).await,
             Err(cause) => self.refuse(session, ctx, cause).await,
+        }?;
+        if !answered && !session.is_body_empty() {
+            ctx.begin_body(session);
         }
+        Ok(answered)
     }
 
     /// Runs again on a retry.
@@ -77,11 +81,14 @@ impl ProxyHttp for Proxy {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         ctx: &mut Context,
     ) -> Result<()> {
+        if end_of_stream {
+            ctx.end_body(session);
+        }
         match body {
             Some(piece) => ctx.count_body(piece.len(), &self.parts.limits).map_err(Cause::into_error),
             None => Ok(()),
@@ -119,13 +126,15 @@ impl ProxyHttp for Proxy {
 
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         header: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
         if header.status.is_informational() && header.status != http::StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
+        // An app may answer before it has read everything; how fast the rest comes does not matter any more.
+        ctx.end_body(session);
         let time = ctx.sent.map(|sent| sent.elapsed());
         ctx.upstream_time = time;
         if let Some(time) = time {
@@ -153,6 +162,7 @@ impl ProxyHttp for Proxy {
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
+        ctx.end_body(session);
         self.metrics(ctx).requests.count(ctx.answered);
         if tracing::enabled!(target: ACCESS, Level::INFO) {
             self.log_access(session, ctx);

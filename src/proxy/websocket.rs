@@ -1,12 +1,13 @@
 //! A permitted websocket upgrade: taken over from pingora, opened and run by ourselves (see [`super::tunnel`]), so
 //! that it ends the moment its session does.
 
-use pingora::{http::RequestHeader, proxy::Session};
+use pingora::proxy::Session;
 
 use super::{
     Proxy,
     context::Context,
     failure::Cause,
+    forward,
     tunnel::{self, Entry, Limits, Opened, Owner, TunnelError},
 };
 use crate::{
@@ -53,7 +54,7 @@ impl Proxy {
         let chosen = site.choose()?;
         ctx.upstream_host = chosen.host.clone();
         let original = session.req_header();
-        let mut request: RequestHeader = original.clone();
+        let mut request = forward::copy_for_own_hop(original);
         self.dress_request(original, &mut request, ctx)?;
         let transport = chosen.dial().await.map_err(|error| {
             site.failed(&chosen.peer);
