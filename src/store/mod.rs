@@ -2,6 +2,7 @@
 //!
 //! Every backend passes the same `contract` suite. What a verb acknowledged survives `kill -9` and power
 //! loss (I10). A backend that cannot answer says [`StoreError`]; that is never "absent" (I9).
+//! Nothing of this is on the way of a verified request: revocations are pushed into memory, not looked up.
 
 #[cfg(test)]
 pub(crate) mod contract;

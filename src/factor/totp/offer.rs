@@ -38,9 +38,15 @@ fn url(key: &str, issuer: &str, account: &str) -> String {
 
 /// A text that fits into a label: the colon divides issuer from account, so there is none inside; long names are
 /// cut, for they must fit into a QR code that a phone can read. It is for the eye only.
-fn label(text: &str, most_chars: usize) -> String {
-    let text = text.chars().filter(|c| !c.is_control()).map(|c| if c == ':' { '-' } else { c });
-    text.take(most_chars).collect::<String>().trim().to_owned()
+fn label(text: &str, most_bytes: usize) -> String {
+    let mut out = String::new();
+    for c in text.trim().chars().filter(|c| !c.is_control()) {
+        if out.len().saturating_add(c.len_utf8()) > most_bytes {
+            break;
+        }
+        out.push(if c == ':' { '-' } else { c });
+    }
+    out.trim_end().to_owned()
 }
 
 fn groups(key: &str) -> String {
@@ -111,10 +117,12 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_labels_still_make_a_code() {
+    fn the_longest_labels_still_make_a_code_that_a_phone_can_read() {
         let name = "𐍈".repeat(50);
         let offer = offer(&name, &name);
         assert!(totp_rs::Totp::from_url(offer.url.expose()).is_ok());
+        let side = offer.svg.expose().split_once("viewBox=\"0 0 ").unwrap().1.split_once(' ').unwrap().0;
+        assert!(side.parse::<u32>().unwrap() <= 100, "{side} modules");
     }
 
     /// Paints the paths of the SVG and compares with the code's own modules.
