@@ -189,8 +189,7 @@ fn well_formed(place: &str, html: &str) {
         let name = found[2].to_lowercase();
         if &found[1] == "/" {
             assert_eq!(open.pop().as_deref(), Some(name.as_str()), "{place}: </{name}>");
-        } else if &found[4] != "/"
-            && (!VOID.contains(&name.as_str()) || html.contains(&format!("</{name}>")))
+        } else if &found[4] != "/" && (!VOID.contains(&name.as_str()) || html.contains(&format!("</{name}>")))
         {
             open.push(name);
         }
