@@ -355,7 +355,9 @@ async fn what_cannot_be_read_in_one_way_never_reaches_the_app() {
     ] {
         let reply = proxy.send(request).await;
         assert_eq!(reply.status(), status, "{request}");
-        assert!(reply.body().contains("request_id") || reply.status() == 400, "{}", reply.0);
+        let problem = reply.header("content-type") == Some("application/problem+json");
+        // (What pingora refuses before the phases run has no body.)
+        assert!(problem || reply.body().is_empty(), "{}", reply.0);
     }
     app.nothing_more();
 }
