@@ -4,6 +4,7 @@ mod support;
 
 mod invariants;
 mod main_job;
+mod operations;
 mod pages;
 mod real_apps;
 mod traffic;

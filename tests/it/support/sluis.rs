@@ -130,6 +130,13 @@ shutdown: {{ delay: 0s, drain: 20s }}
         self.operations = operations;
     }
 
+    /// The same, with one text of the configuration replaced by another.
+    pub fn restart_with(&mut self, old: &str, new: &str) {
+        assert!(self.config.contains(old), "{old:?} in\n{}", self.config);
+        self.config = self.config.replace(old, new);
+        self.restart();
+    }
+
     /// Its origin.
     pub fn origin(&self) -> String {
         format!("http://localhost:{}", self.address.port())
@@ -151,6 +158,11 @@ shutdown: {{ delay: 0s, drain: 20s }}
         command.args(arguments).arg("--config").arg(self.file("config.yaml"));
         self.clock.hold(&mut command);
         command.output().unwrap()
+    }
+
+    /// Runs `sluis` with these arguments alone.
+    pub fn cli_without_config(&self, arguments: &[&str]) -> std::process::Output {
+        Command::new(env!("CARGO_BIN_EXE_sluis")).args(arguments).output().unwrap()
     }
 
     /// The audit events so far.
