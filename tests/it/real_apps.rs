@@ -45,7 +45,8 @@ apps:
     let fields = login(&browser, "wrong", &form.field("sectok"));
     let fields: Vec<_> = fields.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     let wrong = browser.post("/doku.php?id=start", &fields).await;
-    assert_eq!(wrong.status, StatusCode::OK, "the app's own answer to a wrong password: {wrong:?}");
+    assert_eq!(wrong.status, StatusCode::FORBIDDEN, "the wiki's own answer to a wrong password: {wrong:?}");
+    assert!(wrong.body.contains("name=\"sectok\""), "its own login form again");
 
     let fields = login(&browser, "anna-secret", &wrong.field("sectok"));
     let fields: Vec<_> =
