@@ -187,18 +187,15 @@ async fn f1_no_upgrade_is_lost_however_fast_the_app_answers() {
         });
     }
     clients.join_all().await;
+    let registry = Arc::clone(&world.registry);
     let ends = world.ends().await;
     // The last client hears of its end a moment before the tunnel's place is given back.
     let emptied = async {
-        while !world.registry.is_empty() {
+        while !registry.is_empty() {
             tokio::task::yield_now().await;
         }
     };
-    assert!(
-        tokio::time::timeout(Duration::from_secs(60), emptied).await.is_ok(),
-        "{} left",
-        world.registry.len()
-    );
+    assert!(tokio::time::timeout(Duration::from_secs(60), emptied).await.is_ok(), "{} left", registry.len());
     assert_eq!(*lost.lock(), Vec::<String>::new());
     assert_eq!(ends.len(), count);
     assert!(ends.iter().all(|end| *end == Ok(TunnelEnd::Closed)));
