@@ -67,7 +67,7 @@ pub(super) fn refused(
                 Next::Wait { until } => {
                     lockout(visitor, Lockout::Soft, user, device);
                     let time = visitor.language.duration(until.since(visitor.now));
-                    problem.checks.push(visitor.language.text_with("wrong-wait", "time", time));
+                    problem.wait = Some(visitor.language.text_with("wrong-wait", "time", time));
                 }
                 Next::Locked => {
                     lockout(visitor, Lockout::Hard, user, device);
@@ -102,24 +102,30 @@ pub(super) fn not_set_up(visitor: &Visitor) -> Result<Answer, Fault> {
 /// The problem of an empty field: nothing was checked, nothing counted.
 pub(super) fn empty(language: Language) -> Problem {
     let t = |key| language.text(key);
-    Problem { title: t("wrong-empty-title"), text: Some(t("wrong-empty")), checks: Vec::new() }
+    Problem { title: t("wrong-empty-title"), text: Some(t("wrong-empty")), wait: None, checks: Vec::new() }
 }
 
 /// A wrong code in words: what may be wrong, and what to check. [B7, B14]
 pub(super) fn explain(language: Language, issuer: &str, hint: Hint) -> Problem {
     let t = |key| language.text(key);
     match hint {
-        Hint::Malformed => {
-            Problem { title: t("wrong-form-title"), text: Some(t("wrong-form")), checks: Vec::new() }
-        }
+        Hint::Malformed => Problem {
+            title: t("wrong-form-title"),
+            text: Some(t("wrong-form")),
+            wait: None,
+            checks: Vec::new(),
+        },
         Hint::Mismatch => {
             let account = language.text_with("challenge-help-account", "issuer", issuer);
             let checks = vec![t("challenge-help-newest"), account, t("challenge-help-clock")];
-            Problem { title: t("wrong-title"), text: Some(t("wrong-check")), checks }
+            Problem { title: t("wrong-title"), text: Some(t("wrong-check")), wait: None, checks }
         }
-        Hint::AlreadyUsed => {
-            Problem { title: t("wrong-used-title"), text: Some(t("wrong-used")), checks: Vec::new() }
-        }
+        Hint::AlreadyUsed => Problem {
+            title: t("wrong-used-title"),
+            text: Some(t("wrong-used")),
+            wait: None,
+            checks: Vec::new(),
+        },
         Hint::ClockOff { secs } => {
             let time = language.duration(Duration::from_secs(secs.unsigned_abs()));
             let text = if secs > 0 {
@@ -127,7 +133,12 @@ pub(super) fn explain(language: Language, issuer: &str, hint: Hint) -> Problem {
             } else {
                 language.text_with("wrong-clock-behind", "time", time)
             };
-            Problem { title: t("wrong-clock-title"), text: Some(text), checks: vec![t("wrong-clock-fix")] }
+            Problem {
+                title: t("wrong-clock-title"),
+                text: Some(text),
+                wait: None,
+                checks: vec![t("wrong-clock-fix")],
+            }
         }
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct Problem {
     pub title: String,
     /// What it means.
     pub text: Option<String>,
+    /// When the next code is taken, if not at once.
+    pub wait: Option<String>,
     /// What to do about it.
     pub checks: Vec<String>,
 }

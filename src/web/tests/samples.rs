@@ -7,7 +7,10 @@ use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 use axum::http::StatusCode;
 use regex::Regex;
 
-use super::super::{admit, assets, challenge, enrol, error_page, errors, logout, view::Frame};
+use super::super::{
+    admit, assets, challenge, enrol, error_page, errors, logout,
+    view::{Frame, Problem},
+};
 use crate::{factor::Hint, i18n::Language, model::RequestId};
 
 const PREFIX: &str = "/.sluis";
@@ -42,6 +45,10 @@ fn samples(language: Language) -> Vec<(String, String)> {
         name: None,
     };
     let wrong = |hint| Some(admit::explain(language, "Care records", hint));
+    let fifth = wrong(Hint::Mismatch).map(|problem| Problem {
+        wait: Some(language.text_with("wrong-wait", "time", language.duration(Duration::from_secs(30)))),
+        ..problem
+    });
     let login = || "/login?next=%2F".to_owned();
     let text = |t: &dyn askama::DynTemplate| t.dyn_render().unwrap();
     let mut pages = vec![
@@ -50,6 +57,7 @@ fn samples(language: Language) -> Vec<(String, String)> {
         ("challenge-wrong", text(&challenge::page(frame, asked("anna", false, 12), wrong(Hint::Mismatch)))),
         ("challenge-form", text(&challenge::page(frame, asked("anna", false, 0), wrong(Hint::Malformed)))),
         ("challenge-used", text(&challenge::page(frame, asked("anna", false, 0), wrong(Hint::AlreadyUsed)))),
+        ("challenge-fifth", text(&challenge::page(frame, asked("anna", false, 0), fifth))),
         (
             "challenge-clock",
             text(&challenge::page(frame, asked("anna", false, 0), wrong(Hint::ClockOff { secs: -180 }))),
@@ -187,10 +195,10 @@ fn well_formed(place: &str, html: &str) {
     for found in tag.captures_iter(html) {
         seen += 1;
         let name = found[2].to_lowercase();
+        let void = VOID.contains(&name.as_str()) && !html.contains(&format!("</{name}>"));
         if &found[1] == "/" {
             assert_eq!(open.pop().as_deref(), Some(name.as_str()), "{place}: </{name}>");
-        } else if &found[4] != "/" && (!VOID.contains(&name.as_str()) || html.contains(&format!("</{name}>")))
-        {
+        } else if &found[4] != "/" && !void {
             open.push(name);
         }
     }
