@@ -2,9 +2,10 @@
 //! lock. Such a cookie is sealed from then on, also when the app once forgets the attribute, and a plain value
 //! under its name never goes up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
 
 use crate::{
     model::AppId,
@@ -20,6 +21,8 @@ type ByApp = HashMap<AppId, Vec<Box<[u8]>>, ahash::RandomState>;
 pub(super) struct SealedNames {
     store: SharedStore,
     by_app: ArcSwap<ByApp>,
+    /// Apps of which the log has said that they set too many.
+    overflowing: Mutex<HashSet<AppId>>,
 }
 
 /// The names at one moment; hold it no longer than a request's header takes.
@@ -42,7 +45,7 @@ impl SealedNames {
         for (app, name) in store.sealed_names().await? {
             by_app.entry(app).or_default().push(name.into_bytes().into());
         }
-        Ok(Self { store, by_app: ArcSwap::from_pointee(by_app) })
+        Ok(Self { store, by_app: ArcSwap::from_pointee(by_app), overflowing: Mutex::default() })
     }
 
     /// What is known now.
@@ -61,11 +64,14 @@ impl SealedNames {
             return Ok(());
         }
         let (Ok(text), true) = (std::str::from_utf8(name), names.len() < AT_MOST) else {
-            tracing::warn!(
-                app = %app,
-                cookie = %name.escape_ascii(),
-                "the app sets more HttpOnly cookies than are remembered: sealed, but a plain value is let through"
-            );
+            if self.overflowing.lock().insert(app.clone()) {
+                tracing::warn!(
+                    app = %app,
+                    cookie = %name.escape_ascii(),
+                    at_most = AT_MOST,
+                    "the app sets more HttpOnly cookies than are remembered: sealed, but plain values go up"
+                );
+            }
             return Ok(());
         };
         self.store.learn_sealed_name(app, text).await?;
