@@ -100,7 +100,8 @@ pub async fn dress(
         if dress.withholds_cookies {
             header.remove_header(&header::SET_COOKIE);
         } else {
-            seal_cookies(header, &mut dress, sealer, admissions).await?;
+            // Rare enough to have a place of its own: most answers set no cookie.
+            Box::pin(seal_cookies(header, &mut dress, sealer, admissions)).await?;
         }
     }
     if !dress.cookies.is_empty() {

@@ -187,21 +187,27 @@ impl Proxy {
 
     /// A permitted request before it goes to the app: what is sealed to what, and the end of a session that logs out.
     async fn prepare(&self, ctx: &mut Context, permit: Permit) -> Result<(), Cause> {
+        let Some(live) = permit.session().filter(|_| permit.is_logout()).cloned() else {
+            return self.let_pass(ctx, permit);
+        };
         let (Some(arrival), Some(site)) = (ctx.arrival.as_ref(), self.site(ctx)) else {
             return Err(Cause::Internal);
         };
-        let reason = match permit.session() {
-            Some(_) if permit.is_logout() => Reason::Logout,
-            Some(_) => Reason::Session,
-            None => Reason::Anonymous,
-        };
+        site.metrics.decisions.count(Reason::Logout);
+        ctx.cookies = self.end(site, arrival, &live).await?;
+        // What the app sets with its answer is for the browser, no longer for the session.
+        ctx.scope = Some(Scope::Device(live.session().device));
+        ctx.answered = Answered::Forwarded;
+        ctx.permit = Some(permit);
+        Ok(())
+    }
+
+    /// The same for a request that does not log out.
+    fn let_pass(&self, ctx: &mut Context, permit: Permit) -> Result<(), Cause> {
+        let site = self.site(ctx).ok_or(Cause::Internal)?;
+        let reason = if permit.session().is_some() { Reason::Session } else { Reason::Anonymous };
         site.metrics.decisions.count(reason);
         ctx.scope = permit.scope();
-        if let Some(live) = permit.session().filter(|_| permit.is_logout()) {
-            ctx.cookies = self.end(site, arrival, live).await?;
-            // What the app sets with its answer is for the browser, no longer for the session.
-            ctx.scope = Some(Scope::Device(live.session().device));
-        }
         ctx.answered = Answered::Forwarded;
         ctx.permit = Some(permit);
         Ok(())

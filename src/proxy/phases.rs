@@ -1,6 +1,6 @@
 //! pingora's phases, in the order in which they run.
 
-use std::{any::Any, time::Instant};
+use std::{any::Any, pin::Pin, time::Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,7 +14,8 @@ use pingora::{
 };
 use tracing::Level;
 
-use super::{Proxy, context::Context, failure::Cause};
+use super::{Proxy, context::Context, failure::Cause, tunnel};
+use crate::gate::{Outcome, Permit};
 
 /// Access lines can be switched off or on by themselves: `info,sluis::access=off`.
 const ACCESS: &str = "sluis::access";
@@ -54,9 +55,14 @@ impl ProxyHttp for Proxy {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         let answered = match self.decide(session, ctx) {
-            Ok(outcome) => self.follow(session, ctx, outcome).await,
-            Err(cause) => self.refuse(session, ctx, cause).await,
-        }?;
+            Ok(Outcome::Forward(permit)) if is_ordinary(session, &permit) => {
+                match self.let_pass(ctx, permit) {
+                    Ok(()) => false,
+                    Err(cause) => self.detour(session, ctx, Err(cause)).await?,
+                }
+            }
+            decided => self.detour(session, ctx, decided).await?,
+        };
         if !answered && !session.is_body_empty() {
             ctx.begin_body(session);
         }
@@ -190,7 +196,30 @@ impl ProxyHttp for Proxy {
     }
 }
 
+/// An ordinary request goes straight on to the app.
+fn is_ordinary(session: &Session, permit: &Permit) -> bool {
+    !permit.is_logout() && !tunnel::is_upgrade(session.req_header())
+}
+
+/// What is still to come of a request that takes a way of its own.
+type Detour<'a> = Pin<Box<dyn Future<Output = Result<bool>> + Send + 'a>>;
+
 impl Proxy {
+    /// Everything but the ordinary: logins, own pages, tunnels, refusals. Its future is large, and made only when it
+    /// is needed: as a part of [`ProxyHttp::request_filter`] it would be allocated and moved for each request.
+    #[inline(never)]
+    fn detour<'a>(
+        &'a self,
+        session: &'a mut Session,
+        ctx: &'a mut Context,
+        decided: std::result::Result<Outcome, Cause>,
+    ) -> Detour<'a> {
+        match decided {
+            Ok(outcome) => Box::pin(self.follow(session, ctx, outcome)),
+            Err(cause) => Box::pin(self.refuse(session, ctx, cause)),
+        }
+    }
+
     fn log_access(&self, session: &Session, ctx: &Context) {
         let Some(arrival) = ctx.arrival.as_ref() else { return };
         let header = session.req_header();
