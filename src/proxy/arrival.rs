@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use ipnet::IpNet;
 use pingora::http::RequestHeader;
 
@@ -67,7 +67,7 @@ pub fn wants(header: &RequestHeader) -> Wants {
     if upgrade.is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket")) {
         return Wants::Upgrade;
     }
-    let navigates = match headers.get("sec-fetch-mode") {
+    let navigates = match headers.get(&SEC_FETCH_MODE) {
         Some(mode) => mode.as_bytes() == b"navigate",
         None => {
             // Browsers of before that header: a form they post is a navigation too, or its user would be shown a
@@ -155,7 +155,7 @@ fn given_id(headers: &HeaderMap) -> Option<RequestId> {
 
 /// W3C Trace Context, section 3.2: `version-traceid-parentid-flags`, lower-case hexadecimal, ids not all zero.
 fn has_valid_trace(headers: &HeaderMap) -> bool {
-    let mut lines = headers.get_all("traceparent").iter();
+    let mut lines = headers.get_all(&TRACEPARENT).iter();
     let (Some(only), None) = (lines.next(), lines.next()) else {
         return false;
     };
@@ -185,6 +185,10 @@ fn trace_parent(number: &Number) -> HeaderValue {
     text.extend_from_slice(b"-01");
     HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).unwrap_or(HeaderValue::from_static(""))
 }
+
+// Names that are looked up in every request: parsed once.
+static SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Makes ids that never come twice: 64 random bits of this process, and a count.
 pub struct Ids {

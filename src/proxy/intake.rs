@@ -100,9 +100,8 @@ pub fn authority(header: &RequestHeader) -> &str {
 
 /// Faults that the parser forgives: a line that ends in a bare LF, and `#` in the target, which it drops.
 fn check_raw(raw: &[u8]) -> Result<(), Cause> {
-    let ends = raw.iter().filter(|b| **b == b'\n').count();
-    let whole_ends = raw.iter().zip(raw.iter().skip(1)).filter(|pair| *pair == (&b'\r', &b'\n')).count();
-    if ends != whole_ends {
+    let is_bare = |at: usize| at.checked_sub(1).and_then(|before| raw.get(before)) != Some(&b'\r');
+    if memchr::memchr_iter(b'\n', raw).any(is_bare) {
         return Err(Cause::Malformed("a line ends in a bare LF"));
     }
     let line = raw.split(|b| *b == b'\r').find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();
