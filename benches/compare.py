@@ -9,7 +9,7 @@ Prints requests/s, p50, p99 and CPU time of the proxy per request, each as the m
 as ratios to bare pingora taken round by round; writes the table to benches/RESULTS.md.
 """
 
-import argparse, base64, hashlib, hmac, http.client, json, os, re, shutil, signal, socket, statistics
+import argparse, base64, hashlib, hmac, http.client, os, re, resource, shutil, signal, socket, statistics
 import struct, subprocess, sys, tempfile, time, urllib.parse
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -175,32 +175,38 @@ def wrk(port, cookies, seconds, connections, cores):
     }
 
 
-def run(bench, threads, rounds, seconds, connections):
-    # One worker: the proxy alone on core 0. Two workers: everybody shares both cores.
-    own, rest = ("0", "1") if threads == 1 else (None, None)
-    up, bare, gate, auth, hap = (free_port() for _ in range(5))
-    bench.nginx("upstream", up, 1, f"""
+def start_upstream(bench, cores=None):
+    port = free_port()
+    bench.nginx("upstream", port, 1, f"""
       location = / {{ return 200 "{'x' * 1024}"; }}
       location = /login {{ add_header Set-Cookie "APPSESSION=0123456789abcdef0123456789abcdef; Path=/; HttpOnly"; return 302 /; }}""",
-                cores=rest)
-    contenders = {"direct": (up, None, None)}
-    p = bench.start(bare, f"{bench.bin}/examples/bare_pingora", f"127.0.0.1:{bare}", f"127.0.0.1:{up}", str(threads), cores=own)
-    contenders["bare pingora"] = (bare, p, None)
+                cores=cores)
+    return port
+
+
+def start_bare(bench, upstream, threads, cores=None):
+    port = free_port()
+    command = (f"{bench.bin}/examples/bare_pingora", f"127.0.0.1:{port}", f"127.0.0.1:{upstream}", str(threads))
+    return port, bench.start(port, *command, cores=cores)
+
+
+def start_sluis(bench, upstream, threads, cores=None):
+    port = free_port()
     bench.write("master.key", base64.b64encode(os.urandom(32)).decode())
-    db = os.path.join(bench.dir, f"sluis-{threads}.db")
     config = bench.write("sluis.yaml", f"""
-listen: {{ http: {{ address: "127.0.0.1:{gate}" }} }}
+listen: {{ http: {{ address: "127.0.0.1:{port}" }} }}
 insecure_cookies: true
 threads: {threads}
 keys: [{{ file: "{bench.dir}/master.key" }}]
-store: {{ sqlite: {{ path: "{db}" }} }}
+store: {{ sqlite: {{ path: "{bench.dir}/sluis-{threads}.db" }} }}
+limits: {{ keepalive_timeout: 10m }}
 log: {{ filter: warn, format: json }}
 audit: {{ file: "{bench.dir}/audit.jsonl" }}
 apps:
   - id: bench
     name: Bench
     hosts: ["*"]
-    upstreams: ["http://127.0.0.1:{up}"]
+    upstreams: ["http://127.0.0.1:{upstream}"]
     login:
       page: /login
       watch: [{{ path: /login, user_field: username }}]
@@ -208,8 +214,19 @@ apps:
     anonymous: [/login]
     policy: [{{ require: {{ methods: [totp], validity: 12h }} }}]
 """)
-    p = bench.start(gate, f"{bench.bin}/sluis", "serve", "--config", config, cores=own)
-    contenders["Sluis"] = (gate, p, verified_cookies(gate))
+    return port, bench.start(port, f"{bench.bin}/sluis", "serve", "--config", config, cores=cores)
+
+
+def run(bench, threads, rounds, seconds, connections):
+    # One worker: the proxy alone on core 0. Two workers: everybody shares both cores.
+    own, rest = ("0", "1") if threads == 1 else (None, None)
+    up = start_upstream(bench, rest)
+    contenders = {"direct": (up, None)}
+    contenders["bare pingora"] = start_bare(bench, up, threads, own)
+    contenders["Sluis"] = start_sluis(bench, up, threads, own)
+    # Everybody gets the same request, cookies and all.
+    cookies = verified_cookies(contenders["Sluis"][0])
+    auth, hap = free_port(), free_port()
     proxy = f"proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection '';"
     p = bench.nginx("auth", auth, threads, f"""
       location / {{ auth_request /auth; {proxy} }}
@@ -218,7 +235,7 @@ apps:
                     extra=f"""upstream up {{ server 127.0.0.1:{up}; keepalive 512; keepalive_requests 100000000; }}
       upstream auth {{ server unix:{bench.dir}/auth.sock; keepalive 512; keepalive_requests 100000000; }}
       server {{ listen unix:{bench.dir}/auth.sock; location / {{ return 200; }} }}""", cores=own)
-    contenders["nginx + auth_request"] = (auth, p, None)
+    contenders["nginx + auth_request"] = (auth, p)
     conf = bench.write("haproxy.cfg", f"""
 global
   nbthread {threads}
@@ -236,16 +253,16 @@ backend b
   server s 127.0.0.1:{up}
 """)
     p = bench.start(hap, "haproxy", "-db", "-f", conf, cores=own)
-    contenders["HAProxy"] = (hap, p, None)
+    contenders["HAProxy"] = (hap, p)
 
     figures = {name: [] for name in contenders}
-    for name, (port, _, cookies) in contenders.items():
+    for name, (port, _) in contenders.items():
         wrk(port, cookies, 1, connections, rest)
     for round in range(rounds):
         order = list(contenders.items())
         if round % 2:
             order.reverse()
-        for name, (port, process, cookies) in order:
+        for name, (port, process) in order:
             before = cpu_seconds(process.pid) if process else 0
             f = wrk(port, cookies, seconds, connections, rest)
             f["cpu_us"] = (cpu_seconds(process.pid) - before) / f["requests"] * 1e6 if process else 0.0
@@ -254,30 +271,61 @@ backend b
     return figures
 
 
-def idle_memory(bench, connections=10_000):
-    """Resident memory with idle kept connections that have each been used once."""
-    import resource
+def idle_memory(bench, connections):
+    """Resident memory with idle kept connections that have each made one request, in KiB: before and after."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Each connection is a descriptor here and one in the proxy; a few hundred are for everything else.
+    connections = min(connections, hard - 1000)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    connections = min(connections, (hard - 2000) // 2)
+    up = start_upstream(bench)
+    contenders = {"bare pingora": start_bare(bench, up, 1), "Sluis": start_sluis(bench, up, 1)}
+    cookies = verified_cookies(contenders["Sluis"][0])
     result = {}
-    for name, (port, process, cookies) in bench.memory_contenders.items():
-        socks = []
-        request = f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n" + (f"Cookie: {cookies}\r\n" if cookies else "") + "\r\n"
-        for i in range(connections):
-            s = socket.create_connection(("127.0.0.%d" % (1 + i % 1), port))
-            s.sendall(request.encode())
+    for name, (port, process) in contenders.items():
+        request = f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nCookie: {cookies}\r\n\r\n".encode()
+        before, sockets = resident_kib(process.pid), []
+        for _ in range(connections):
+            s = socket.create_connection(("127.0.0.1", port))
+            s.sendall(request)
             got = b""
             while not got.endswith(b"x" * 64):
                 piece = s.recv(65536)
                 if not piece:
                     sys.exit(f"{name} closed a connection: {got[:200]!r}")
                 got += piece
-            socks.append(s)
-        result[name] = resident_kib(process.pid)
-        for s in socks:
+            assert got.startswith(b"HTTP/1.1 200"), got[:200]
+            sockets.append(s)
+        time.sleep(3)
+        result[name] = (before, resident_kib(process.pid))
+        for s in sockets:
+            s.setblocking(False)
+            try:
+                closed = s.recv(1) == b""
+            except BlockingIOError:
+                closed = False
+            if closed:
+                sys.exit(f"{name} closed an idle connection")
             s.close()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return connections, result
+
+
+def memory_table(connections, result):
+    lines = [f"### {connections:,} idle connections", "",
+             "Kept open after one request each; resident memory of the proxy, one worker thread.", "",
+             "| | at start MiB | with them MiB | KiB per connection | × bare |", "|---|---|---|---|---|"]
+    bare = result["bare pingora"][1]
+    for name, (before, after) in result.items():
+        lines.append(f"| {name} | {before / 1024:.1f} | {after / 1024:.1f} | {(after - before) / connections:.2f} | "
+                     f"{after / bare:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def steps_table(text):
+    """What criterion printed, as a table: the middle of its interval."""
+    found = re.findall(r"^(\w+)\s+time:\s+\[\S+ \S+ (\S+ \S+) \S+ \S+\]", text, re.M)
+    lines = ["### Single steps of a decision", "", "| | time |", "|---|---|"]
+    return "\n".join(lines + [f"| {name.replace('_', ' ')} | {time} |" for name, time in found]) + "\n"
 
 
 def table(threads, figures):
@@ -301,6 +349,7 @@ def main():
     a.add_argument("--connections", type=int, default=64)
     a.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     a.add_argument("--idle", type=int, default=10_000, help="idle connections for the memory figure; 0 = skip")
+    a.add_argument("--steps", help="a file with what `cargo bench` printed")
     a.add_argument("--out", default=os.path.join(ROOT, "benches", "RESULTS.md"))
     args = a.parse_args()
     for tool in ("wrk", "nginx", "haproxy", "taskset"):
@@ -314,13 +363,24 @@ def main():
                 parts.append(table(threads, run(bench, threads, args.rounds, args.seconds, args.connections)))
             finally:
                 bench.stop()
+    if args.idle:
+        with tempfile.TemporaryDirectory(prefix="sluis-bench-") as dir:
+            bench = Bench(dir, args.bin)
+            try:
+                parts.append(memory_table(*idle_memory(bench, args.idle)))
+            finally:
+                bench.stop()
+    if args.steps:
+        with open(args.steps) as f:
+            parts.append(steps_table(f.read()))
     text = "\n".join(parts)
     print("\n" + text)
     with open(args.out, "w") as f:
         f.write(f"# Sluis beside others\n\nMade by `make bench`: {args.rounds} alternating rounds of {args.seconds} s, "
                 f"{args.connections} connections, medians; ratios are taken round by round against bare pingora. "
                 "With one worker thread the proxy has a core to itself and load and upstream share the other; with two, all "
-                "share both cores. Absolute figures are this machine's; the ratios are what counts.\n\n" + text)
+                "share both cores. Everybody gets the same request, with the cookies of a verified session. Absolute figures "
+                "are this machine's; the ratios are what counts.\n\n" + text)
 
 
 if __name__ == "__main__":
