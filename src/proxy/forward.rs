@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use pingora::http::RequestHeader;
 
 use super::{
@@ -97,13 +97,15 @@ fn set_origin(
     request.insert_header("X-Request-Id", arrival.id.as_str())?;
     if let Some(trace) = &arrival.trace {
         request.insert_header("traceparent", trace.clone())?;
-        request.remove_header("tracestate");
+        request.remove_header(&TRACESTATE);
     }
     if let Some(host) = dress.host {
         request.insert_header("Host", host.clone())?;
     }
     Ok(())
 }
+
+static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// A copy of the accepted request as it starts its way by an own round trip: without what concerns one hop only.
 /// What goes through pingora's proxy needs this not; it does the same there.
@@ -112,7 +114,7 @@ pub fn copy_for_own_hop(original: &RequestHeader) -> RequestHeader {
     request.set_version(http::Version::HTTP_11);
     let lines = original.headers.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
     for name in nominations(lines) {
-        if let Ok(name) = http::HeaderName::from_bytes(name) {
+        if let Ok(name) = HeaderName::from_bytes(name) {
             request.remove_header(&name);
         }
     }

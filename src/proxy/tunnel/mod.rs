@@ -102,9 +102,12 @@ pub fn is_upgrade(request: &RequestHeader) -> bool {
         (Some(one), None) => one.as_bytes().trim_ascii().eq_ignore_ascii_case(WEBSOCKET.as_bytes()),
         _ => false,
     };
+    if !one {
+        return false;
+    }
     let has_body = headers.contains_key(header::TRANSFER_ENCODING)
         || headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0");
-    one && !has_body
+    !has_body
         && request.version == http::Version::HTTP_11
         && request.method == http::Method::GET
         && nominated(headers).iter().any(|name| name == "upgrade")
