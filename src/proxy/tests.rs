@@ -16,7 +16,7 @@ use super::{Parts, Proxy, testing, tunnel::Registry, upstreams::Upstreams};
 use crate::{
     audit::Auditor,
     base::{
-        clock::{Clock as _, SharedClock, SystemClock},
+        clock::{SharedClock, SystemClock},
         keyring::Keyring,
         random::SystemRandom,
         secret::SecretBytes,

@@ -46,7 +46,8 @@ mod tests {
             let (verdict, raw) = line.split_once(' ').unwrap_or((line, ""));
             let raw = ["\\t\t", "\\n\n", "\\r\r", "\\0\0"]
                 .iter()
-                .fold(raw.to_owned(), |raw, pair| raw.replace(&pair[..2], &pair[2..]));
+                .map(|pair| pair.split_at(2))
+                .fold(raw.to_owned(), |raw, (from, to)| raw.replace(from, to));
             let expected = match verdict {
                 "keep" => raw.as_str(),
                 "root" => "/",

@@ -1,5 +1,17 @@
 //! End-to-end tests: each starts the real binary in front of a real app and tells one story.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a story that cannot go on fails, and the clock it compares with is the machine's"
+)]
+
+#[expect(dead_code, reason = "a toolbox: parts are kept for their end, and not every story needs every tool")]
 mod support;
 
 mod invariants;

@@ -172,8 +172,9 @@ fn another_spelling_of_the_same_bytes_is_refused() {
         assert!(verify::<Device>(&ring, &other).is_none(), "{other}");
     }
     let last = value.chars().last().unwrap();
+    let rest = value.strip_suffix(last).unwrap();
     for digit in ('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['-', '_', '+', '/']) {
-        let other = format!("{}{digit}", &value[..value.len() - 1]);
+        let other = format!("{rest}{digit}");
         assert_eq!(verify::<Device>(&ring, &other).is_some(), digit == last, "{other}");
     }
 }
