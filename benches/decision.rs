@@ -8,7 +8,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use http::HeaderValue;
 use sluis::{
     base::{
-        clock::{Clock as _, SharedClock, SystemClock, UnixMillis},
+        clock::{SharedClock, SystemClock, UnixMillis},
         keyring::Keyring,
         random::SystemRandom,
         secret::SecretBytes,

@@ -1,5 +1,4 @@
 //! Sluis: multi-factor authentication in front of apps that know only a password.
-#![cfg_attr(test, expect(clippy::string_slice, reason = "tests cut texts that they know"))]
 
 pub mod admin;
 pub mod app;

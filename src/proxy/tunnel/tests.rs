@@ -195,7 +195,7 @@ async fn f1_no_upgrade_is_lost_however_fast_the_app_answers() {
             tokio::task::yield_now().await;
         }
     };
-    assert!(tokio::time::timeout(Duration::from_secs(60), emptied).await.is_ok(), "{} left", registry.len());
+    assert!(timeout(Duration::from_secs(60), emptied).await.is_ok(), "{} left", registry.len());
     assert_eq!(*lost.lock(), Vec::<String>::new());
     assert_eq!(ends.len(), count);
     assert!(ends.iter().all(|end| *end == Ok(TunnelEnd::Closed)));
