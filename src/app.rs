@@ -16,6 +16,7 @@ use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
     admin::{
+        clock_watch::ClockWatch,
         control,
         operations::Operations,
         probes::{self, Health},
@@ -80,7 +81,13 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         config.listen.control.as_deref().map(control::bind).transpose().context("listen.control")?;
 
     let shared = Shared::build(&config, &clock)?;
-    let health = Arc::new(Health::new(Arc::clone(&shared.store), Arc::clone(&shared.metrics)));
+    let watch = Arc::new(ClockWatch::new(
+        Arc::clone(&clock),
+        shared.pages.totp.drifts(),
+        Arc::clone(&shared.metrics),
+    ));
+    let health = Health::new(Arc::clone(&shared.store), Arc::clone(&shared.metrics));
+    let health = Arc::new(health.with_clock(Arc::clone(&watch)));
     health.revocations_loaded();
 
     let shutdown = Shutdown::new();
@@ -112,6 +119,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         control,
         served.certificates().cloned(),
     )?;
+    served.handle().spawn(async move { watch.follow().await });
     health.listeners_up();
     shared.auditor.record(&Event::Server { what: "started" }, &Subject::default());
     tracing::info!("ready");

@@ -140,6 +140,10 @@ pub struct Metrics {
     pub connections: By<Listener, IntGauge>,
     /// `sluis_audit_failures_total`: events that could not be written.
     pub audit_failures: IntCounter,
+    /// `sluis_clock_jumps_total`: jumps of the wall clock against the monotonic one.
+    pub clock_jumps: IntCounter,
+    /// `sluis_code_drift_seconds`: how far phones are ahead (+) of our clock, in the median over users.
+    pub code_drift: IntGauge,
     /// `sluis_draining`: 1 after SIGTERM.
     pub draining: IntGauge,
     certificate_expiry: GaugeVec,
@@ -226,6 +230,16 @@ impl Metrics {
                 r,
                 "sluis_audit_failures_total",
                 "Audit events that could not be written.",
+            ),
+            clock_jumps: counter(
+                r,
+                "sluis_clock_jumps_total",
+                "Jumps of the wall clock by more than 10 s against the monotonic one.",
+            ),
+            code_drift: gauge(
+                r,
+                "sluis_code_drift_seconds",
+                "How far the clocks of phones are ahead of the server's, in the median over users; 0 while unknown.",
             ),
             draining: gauge(r, "sluis_draining", "1 from SIGTERM on, else 0."),
             certificate_expiry,

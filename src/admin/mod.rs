@@ -4,6 +4,7 @@
 //! [`control`] socket while a server runs, so that the server's own store announces the effect at once. [`probes`]
 //! serves metrics and probes on a listener of its own.
 
+pub mod clock_watch;
 pub mod control;
 mod http;
 pub mod operations;

@@ -21,7 +21,7 @@ use axum::{
 };
 use tokio::sync::{Semaphore, watch};
 
-use super::http::connection;
+use super::{clock_watch::ClockWatch, http::connection};
 use crate::{
     metrics::{self, Listener, Metrics},
     store::SharedStore,
@@ -31,6 +31,7 @@ use crate::{
 pub struct Health {
     store: SharedStore,
     metrics: Arc<Metrics>,
+    clock: Option<Arc<ClockWatch>>,
     revocations: AtomicBool,
     listening: AtomicBool,
     draining: AtomicBool,
@@ -40,7 +41,13 @@ impl Health {
     /// Not ready yet.
     pub fn new(store: SharedStore, metrics: Arc<Metrics>) -> Self {
         let no = || AtomicBool::new(false);
-        Self { store, metrics, revocations: no(), listening: no(), draining: no() }
+        Self { store, metrics, clock: None, revocations: no(), listening: no(), draining: no() }
+    }
+
+    /// Shows what is doubtful about the clock, too; that never makes anything unready.
+    pub fn with_clock(mut self, clock: Arc<ClockWatch>) -> Self {
+        self.clock = Some(clock);
+        self
     }
 
     /// All revocations that matter are in memory.
@@ -146,11 +153,15 @@ async fn show_metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
 
 /// Alive: this answer itself is the check. What does not pass by a restart is no reason to restart.
 async fn livez(RawQuery(query): RawQuery) -> impl IntoResponse {
-    report("livez", is_verbose(query.as_deref()), &[("ping", Ok(()))])
+    report("livez", is_verbose(query.as_deref()), &[("ping", Ok(()))], None)
 }
 
 async fn readyz(State(health): State<Arc<Health>>, RawQuery(query): RawQuery) -> impl IntoResponse {
-    report("readyz", is_verbose(query.as_deref()), &health.checks().await)
+    let note = health.clock.as_ref().map(|clock| match clock.doubt() {
+        None => "[+]clock ok\n".to_owned(),
+        Some(doubt) => format!("[!]clock doubtful: {doubt}\n"),
+    });
+    report("readyz", is_verbose(query.as_deref()), &health.checks().await, note)
 }
 
 fn is_verbose(query: Option<&str>) -> bool {
@@ -159,7 +170,8 @@ fn is_verbose(query: Option<&str>) -> bool {
 
 type Report = (StatusCode, [(HeaderName, &'static str); 2], String);
 
-fn report(name: &str, verbose: bool, checks: &[(&str, Result<(), &str>)]) -> Report {
+/// `note` is a line that is shown but decides nothing.
+fn report(name: &str, verbose: bool, checks: &[(&str, Result<(), &str>)], note: Option<String>) -> Report {
     let passed = checks.iter().all(|(_, outcome)| outcome.is_ok());
     let mut text = String::new();
     if verbose || !passed {
@@ -169,6 +181,7 @@ fn report(name: &str, verbose: bool, checks: &[(&str, Result<(), &str>)]) -> Rep
                 Err(why) => format!("[-]{check} failed: {why}\n"),
             });
         }
+        text.push_str(&note.unwrap_or_default());
         text.push_str(&format!("{name} check {}\n", if passed { "passed" } else { "failed" }));
     } else {
         text.push_str("ok\n");

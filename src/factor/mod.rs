@@ -2,6 +2,7 @@
 //!
 //! A [`Proof`] can be made only here, after an answer was charged (`throttle`), checked, and consumed (I4).
 
+pub mod drift;
 pub mod totp;
 
 use crate::{

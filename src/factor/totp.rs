@@ -22,7 +22,7 @@ use self::{
     typed::{Code, authenticator_name},
     window::{Codes, Found, STEP_SECS},
 };
-use super::{Hint, Proof, Verdict};
+use super::{Hint, Proof, Verdict, drift::Drifts};
 use crate::{
     base::{
         clock::{SharedClock, UnixMillis},
@@ -72,12 +72,18 @@ pub struct Totp {
     store: SharedStore,
     keyring: Arc<Keyring>,
     clock: SharedClock,
+    drifts: Arc<Drifts>,
 }
 
 impl Totp {
     /// Puts it together.
     pub fn new(store: SharedStore, keyring: Arc<Keyring>, clock: SharedClock) -> Self {
-        Self { store, keyring, clock }
+        Self { store, keyring, clock, drifts: Arc::default() }
+    }
+
+    /// How far the clocks of phones are from ours.
+    pub fn drifts(&self) -> Arc<Drifts> {
+        Arc::clone(&self.drifts)
     }
 
     /// The secret of this pending login, ready to show. `account` and `issuer` label it in the app.
@@ -117,7 +123,10 @@ impl Totp {
             .transpose()?;
         let (step, drift_steps) = match found {
             Some(Found::Right { step, drift_steps }) => (step, drift_steps),
-            Some(Found::Off { steps, .. }) => return Ok(Confirmed::Verdict(charged.wrong(clock_off(steps)))),
+            Some(Found::Off { step, steps }) => {
+                self.note_drift(user, step, now);
+                return Ok(Confirmed::Verdict(charged.wrong(clock_off(steps))));
+            }
             Some(Found::Used | Found::Nothing) => {
                 return Ok(Confirmed::Verdict(charged.wrong(Hint::Mismatch)));
             }
@@ -135,7 +144,10 @@ impl Totp {
         };
         // The limit is judged again here, in one step with keeping it.
         Ok(match self.store.add(user, NewAuthenticator { authenticator, at_most }).await? {
-            Added::Kept => Confirmed::Verdict(self.prove(user, now).await?),
+            Added::Kept => {
+                self.note_drift(user, step, now);
+                Confirmed::Verdict(self.prove(user, now).await?)
+            }
             Added::Known => Confirmed::Verdict(charged.wrong(Hint::AlreadyUsed)),
             // Not `prove`: whoever is refused here must not get the count of wrong answers back to zero.
             Added::TooMany => Confirmed::TooMany,
@@ -193,13 +205,20 @@ impl Totp {
         // Two authenticators may hold one secret. The code is spent for all of them, and the first of them decides
         // and is spent last: so of two uses at once, whichever they saw, one is accepted at most.
         let mut spent = None;
+        let mut right = None;
         for (a, f) in found.iter().rev() {
             if let Found::Right { step, drift_steps } = *f {
+                right = Some(step);
                 spent = Some(self.store.advance_step(user, a.id, step, drift_steps, now).await?);
             }
         }
         match spent {
-            Some(true) => return Ok(None),
+            Some(true) => {
+                if let Some(step) = right {
+                    self.note_drift(user, step, now);
+                }
+                return Ok(None);
+            }
             Some(false) => return Ok(Some(Hint::AlreadyUsed)),
             None if found.iter().any(|(_, f)| *f == Found::Used) => return Ok(Some(Hint::AlreadyUsed)),
             None => {}
@@ -212,10 +231,22 @@ impl Totp {
                 self.store.advance_step(user, a.id, step, a.drift_steps, used_at).await?;
             }
         }
-        let off = found
-            .iter()
-            .filter_map(|(_, f)| if let Found::Off { steps, .. } = f { Some(*steps) } else { None });
-        Ok(Some(off.min_by_key(|steps| steps.unsigned_abs()).map_or(Hint::Mismatch, clock_off)))
+        let off = found.iter().filter_map(|(_, f)| {
+            if let Found::Off { step, steps } = f { Some((*step, *steps)) } else { None }
+        });
+        let Some((step, steps)) = off.min_by_key(|(_, steps)| steps.unsigned_abs()) else {
+            return Ok(Some(Hint::Mismatch));
+        };
+        self.note_drift(user, step, now);
+        Ok(Some(clock_off(steps)))
+    }
+
+    /// A code was right on a clock that shows `step`, accepted or not: a server whose clock is so far off that it
+    /// accepts none must notice, too.
+    fn note_drift(&self, user: &UserKey, step: u64, now: UnixMillis) {
+        let signed = |steps: u64| i64::try_from(steps).unwrap_or(i64::MAX);
+        let steps = signed(step).saturating_sub(signed(now.secs() / STEP_SECS));
+        self.drifts.note(user, steps.saturating_mul(STEP_SECS.cast_signed()));
     }
 
     /// Counts an attempt: what it was charged, or why it is not looked at.

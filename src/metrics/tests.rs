@@ -21,6 +21,8 @@ fn f6_every_label_set_starts_at_zero() {
         r#"sluis_connections{listener="https"}"#,
         "sluis_decision_seconds_count",
         "sluis_draining",
+        "sluis_clock_jumps_total",
+        "sluis_code_drift_seconds",
     ] {
         assert_eq!(value(&text, series), Some(0.0), "{series}");
     }
