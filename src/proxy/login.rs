@@ -188,22 +188,26 @@ impl Proxy {
         body: Bytes,
     ) -> Result<Judged, Cause> {
         let original = session.req_header();
-        let chosen = attempt.site.choose()?;
-        attempt.upstream_host = chosen.host.clone();
-        let mut request = forward::copy_for_own_hop(original);
-        let dress = forward::Dress {
-            site: attempt.site,
-            arrival: attempt.arrival,
-            permit: attempt.permit,
-            scopes: &attempt.scopes,
-            host: attempt.upstream_host.as_ref(),
+        let site = attempt.site;
+        let make = || {
+            let chosen = site.choose()?;
+            attempt.upstream_host = chosen.host.clone();
+            let mut request = forward::copy_for_own_hop(original);
+            let dress = forward::Dress {
+                site,
+                arrival: attempt.arrival,
+                permit: attempt.permit,
+                scopes: &attempt.scopes,
+                host: attempt.upstream_host.as_ref(),
+            };
+            forward::dress(&mut request, original, &dress, &self.parts.sealer)?;
+            // The answer is read here: it must not come compressed.
+            request
+                .insert_header("Accept-Encoding", HeaderValue::from_static("identity"))
+                .map_err(|_| Cause::Internal)?;
+            Ok((*chosen.peer, request))
         };
-        forward::dress(&mut request, original, &dress, &self.parts.sealer)?;
-        // The answer is read here: it must not come compressed.
-        request
-            .insert_header("Accept-Encoding", HeaderValue::from_static("identity"))
-            .map_err(|_| Cause::Internal)?;
-        let mut answer = self.trips.send(attempt.site, *chosen.peer, request, body).await?;
+        let mut answer = self.trips.send(site, body, make).await?;
         let rule = &attempt.site.app.login.success;
         let (begun, whole) =
             if needs_body(rule) { answer.read(JUDGED_BYTES).await? } else { (Bytes::new(), false) };
@@ -365,17 +369,20 @@ impl Proxy {
             None => None,
             Some(rule) => {
                 let original = session.req_header();
-                let chosen = attempt.site.choose()?;
-                let dress = forward::Dress {
-                    site: attempt.site,
-                    arrival: attempt.arrival,
-                    permit: attempt.permit,
-                    scopes: &attempt.scopes,
-                    host: chosen.host.as_ref(),
+                let make = || {
+                    let chosen = attempt.site.choose()?;
+                    let dress = forward::Dress {
+                        site: attempt.site,
+                        arrival: attempt.arrival,
+                        permit: attempt.permit,
+                        scopes: &attempt.scopes,
+                        host: chosen.host.as_ref(),
+                    };
+                    let request =
+                        whoami::request(rule, original, &dress, &self.parts.sealer, &judged.answer.header)?;
+                    Ok((*chosen.peer, request))
                 };
-                let request =
-                    whoami::request(rule, original, &dress, &self.parts.sealer, &judged.answer.header)?;
-                Some(whoami::ask(&self.trips, attempt.site, *chosen.peer, request, rule).await?)
+                Some(whoami::ask(&self.trips, attempt.site, make, rule).await?)
             }
         };
         let typed = found.as_deref().unwrap_or(&attempt.typed);
@@ -420,11 +427,15 @@ impl Proxy {
         body: Bytes,
     ) -> Result<(ResponseHeader, Answer), Cause> {
         self.prepare(ctx, permit).await?;
-        let chosen = self.choose(ctx)?;
-        let mut request = forward::copy_for_own_hop(session.req_header());
-        self.dress_request(session.req_header(), &mut request, ctx)?;
+        let original = session.req_header();
         let site = self.site(ctx).ok_or(Cause::Internal)?;
-        let answer = self.trips.send(site, *chosen, request, body).await?;
+        let make = || {
+            let chosen = self.choose(ctx)?;
+            let mut request = forward::copy_for_own_hop(original);
+            self.dress_request(original, &mut request, ctx)?;
+            Ok((*chosen, request))
+        };
+        let answer = self.trips.send(site, body, make).await?;
         let mut header = answer.header.clone();
         self.dress_answer(&mut header, ctx).await?;
         Ok((header, answer))

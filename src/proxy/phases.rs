@@ -14,14 +14,11 @@ use pingora::{
 };
 use tracing::Level;
 
-use super::{Proxy, context::Context, failure::Cause, tunnel};
+use super::{Proxy, context::Context, failure::Cause, site::MOST_TRIES, tunnel};
 use crate::gate::{Outcome, Permit};
 
 /// Access lines can be switched off or on by themselves: `info,sluis::access=off`.
 const ACCESS: &str = "sluis::access";
-
-/// How many servers are tried for one request.
-const MOST_TRIES: usize = 3;
 
 #[async_trait]
 impl ProxyHttp for Proxy {

@@ -15,7 +15,10 @@ use pingora::{
     upstreams::peer::HttpPeer,
 };
 
-use super::{failure::Cause, site::Site};
+use super::{
+    failure::Cause,
+    site::{MOST_TRIES, Site},
+};
 
 /// How long the whole header of an answer may take when the app has no own limit.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -38,26 +41,36 @@ impl RoundTrips {
         Self { connector: Connector::new(None) }
     }
 
-    /// Sends a request with a whole body, and reads the header of the answer.
+    /// Sends a request with a whole body, and reads the header of the answer. `make` chooses a server and makes the
+    /// request for it; it is asked again while a server cannot be connected to and there are others. Once something
+    /// was sent, nothing is sent again.
     ///
     /// # Errors
     /// How the upstream failed.
     pub async fn send(
         &self,
         site: &Site,
-        mut peer: HttpPeer,
-        mut request: RequestHeader,
         body: Bytes,
+        mut make: impl FnMut() -> Result<(HttpPeer, RequestHeader), Cause>,
     ) -> Result<Answer, Cause> {
-        peer.options.set_http_version(1, 1);
+        let upstream = |error: Box<pingora::Error>| Cause::of(&error.into_up());
+        let mut tries = 0;
+        let (peer, mut request, mut session) = loop {
+            let (mut peer, request) = make()?;
+            peer.options.set_http_version(1, 1);
+            tries += 1;
+            match self.connector.get_http_session(&peer).await {
+                Ok((session, _)) => break (peer, request, session),
+                Err(error) => {
+                    let another = site.failed(&peer);
+                    if !another || tries >= MOST_TRIES {
+                        return Err(upstream(error));
+                    }
+                }
+            }
+        };
         let (read, write) = (peer.options.read_timeout, peer.options.write_timeout);
         frame(&mut request, &body).map_err(|_| Cause::Internal)?;
-        let upstream = |error: Box<pingora::Error>| Cause::of(&error.into_up());
-        let connected = self.connector.get_http_session(&peer).await;
-        let (mut session, _) = connected.map_err(|error| {
-            site.failed(&peer);
-            upstream(error)
-        })?;
         site.succeeded(&peer);
         session.set_read_timeout(read);
         session.set_write_timeout(write);

@@ -174,3 +174,6 @@ fn titled(name: &HeaderName) -> Bytes {
     });
     titled.collect::<String>().into()
 }
+
+/// How many servers are tried for one request.
+pub const MOST_TRIES: usize = 3;

@@ -8,6 +8,7 @@ use super::{
     context::Context,
     failure::Cause,
     forward,
+    site::MOST_TRIES,
     tunnel::{self, Entry, Limits, Opened, Owner, TunnelError},
 };
 use crate::{
@@ -51,18 +52,25 @@ impl Proxy {
     ) -> Result<Opened, Cause> {
         self.prepare(ctx, permit).await?;
         let site = self.site(ctx).ok_or(Cause::Internal)?;
-        let chosen = site.choose()?;
+        let mut tries = 0;
+        let (chosen, transport) = loop {
+            let chosen = site.choose()?;
+            tries += 1;
+            match chosen.dial().await {
+                Ok(transport) => break (chosen, transport),
+                Err(_) if site.failed(&chosen.peer) && tries < MOST_TRIES => {}
+                Err(error) => {
+                    return Err(match error.kind() {
+                        std::io::ErrorKind::TimedOut => Cause::UpstreamTooSlow(UpstreamError::ConnectTimeout),
+                        _ => Cause::Upstream(UpstreamError::Connect),
+                    });
+                }
+            }
+        };
         ctx.upstream_host = chosen.host.clone();
         let original = session.req_header();
         let mut request = forward::copy_for_own_hop(original);
         self.dress_request(original, &mut request, ctx)?;
-        let transport = chosen.dial().await.map_err(|error| {
-            site.failed(&chosen.peer);
-            match error.kind() {
-                std::io::ErrorKind::TimedOut => Cause::UpstreamTooSlow(UpstreamError::ConnectTimeout),
-                _ => Cause::Upstream(UpstreamError::Connect),
-            }
-        })?;
         let opened = tunnel::open(&request, transport, site.app.transport.read_timeout).await;
         let mut opened = opened.map_err(|error| cause_of(&error))?;
         self.dress_answer(opened.head_mut(), ctx).await?;

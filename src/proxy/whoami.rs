@@ -42,6 +42,8 @@ pub fn request(
     }
     request.insert_header("Accept", HeaderValue::from_static("*/*")).map_err(internal)?;
     forward::dress(&mut request, login, dress, sealer)?;
+    // The answer is read here: it must not come compressed.
+    request.insert_header("Accept-Encoding", HeaderValue::from_static("identity")).map_err(internal)?;
     let sent = request.headers.get(header::COOKIE).map(HeaderValue::as_bytes).unwrap_or_default();
     let set = answer.headers.get_all(header::SET_COOKIE).iter().map(HeaderValue::as_bytes);
     let cookies = merged(sent, set);
@@ -54,21 +56,17 @@ pub fn request(
     Ok(request)
 }
 
-/// The typed name as the app gives it.
+/// The typed name as the app gives it; `make` chooses a server and makes the [`request`] for it.
 ///
 /// # Errors
 /// When the app does not answer with exactly one name: who has logged in is then unknown, and nobody is let in.
 pub async fn ask(
     trips: &RoundTrips,
     site: &Site,
-    peer: HttpPeer,
-    mut request: RequestHeader,
+    make: impl FnMut() -> Result<(HttpPeer, RequestHeader), Cause>,
     rule: &Whoami,
 ) -> Result<String, Cause> {
-    request
-        .insert_header("Accept-Encoding", HeaderValue::from_static("identity"))
-        .map_err(|_| Cause::Internal)?;
-    let mut answer = trips.send(site, peer, request, Bytes::new()).await?;
+    let mut answer = trips.send(site, Bytes::new(), make).await?;
     let status = answer.header.status;
     let (body, whole) = answer.read(AT_MOST).await?;
     let name = (status == http::StatusCode::OK && whole).then(|| whoami_name(rule, &body)).flatten();
