@@ -14,10 +14,16 @@
 #[expect(dead_code, reason = "a toolbox: parts are kept for their end, and not every story needs every tool")]
 mod support;
 
+mod clients;
+mod clock;
+mod endpoints;
 mod invariants;
 mod main_job;
 mod operations;
 mod pages;
+mod proxy_protocol;
 mod real_apps;
+mod rows;
+mod tls;
 mod traffic;
 mod trust;

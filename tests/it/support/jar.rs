@@ -52,6 +52,11 @@ impl Browser {
     pub fn new(origin: &str) -> Self {
         let client =
             Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();
+        Self::with_client(client, origin)
+    }
+
+    /// A fresh profile that talks by this client, which must follow no redirect.
+    pub fn with_client(client: Client, origin: &str) -> Self {
         Self { client, origin: origin.to_owned(), host: None, jar: BTreeMap::new() }
     }
 

@@ -8,6 +8,7 @@ pub mod jar;
 pub mod process;
 pub mod raw;
 pub mod sluis;
+pub mod upstream;
 
 pub use authenticator::Authenticator;
 pub use jar::Browser;

@@ -36,14 +36,18 @@ pub struct Sluis {
     pub process: Process,
     /// Its clock.
     pub clock: HeldClock,
-    /// Its plain listener.
+    /// Its listener.
     pub address: SocketAddr,
     /// Its operations listener.
     pub operations: SocketAddr,
     /// Where its files are.
     pub dir: tempfile::TempDir,
     config: String,
+    scheme: &'static str,
 }
+
+/// Plain HTTP, and cookies that work over it.
+const PLAIN: &str = "http: { address: \"127.0.0.1:0\" }";
 
 /// The configuration in front of the shipped app, with `{…}` filled in by [`Sluis::start`].
 pub fn care_records(upstream: SocketAddr) -> String {
@@ -70,17 +74,20 @@ apps:
 impl Sluis {
     /// Starts it with this `apps:` section in front of whatever it names.
     pub fn start(apps: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_on(tempfile::tempdir().unwrap(), PLAIN, &format!("insecure_cookies: true\n{apps}"))
+    }
+
+    /// Starts it on this listener (`http: {…}` or `https: {…}`), its files in `dir`.
+    pub fn start_on(dir: tempfile::TempDir, listener: &str, apps: &str) -> Self {
         let at = |name: &str| dir.path().join(name).display().to_string();
         std::fs::write(dir.path().join("master.key"), "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n")
             .unwrap();
         let config = format!(
             r#"
 listen:
-  http: {{ address: "127.0.0.1:0" }}
+  {listener}
   operations: "127.0.0.1:0"
   control: "{}"
-insecure_cookies: true
 threads: 2
 keys:
   - file: "{}"
@@ -97,7 +104,8 @@ shutdown: {{ delay: 0s, drain: 20s }}
         );
         let clock = HeldClock::new(dir.path());
         let (process, address, operations) = Self::spawn(&dir, &config, &clock);
-        Self { process, clock, address, operations, dir, config }
+        let scheme = if listener.starts_with("https") { "https" } else { "http" };
+        Self { process, clock, address, operations, dir, config, scheme }
     }
 
     fn spawn(dir: &tempfile::TempDir, config: &str, clock: &HeldClock) -> (Process, SocketAddr, SocketAddr) {
@@ -107,16 +115,16 @@ shutdown: {{ delay: 0s, drain: 20s }}
         command.arg("serve").arg("--config").arg(&file);
         clock.hold(&mut command);
         let mut process = Process::start("sluis", &mut command);
-        let listener = |name: &'static str| {
+        let listener = |name: &'static [&'static str]| {
             move |line: &str| -> Option<SocketAddr> {
                 let line: serde_json::Value = serde_json::from_str(line).ok()?;
                 let fields = line.get("fields").unwrap_or(&line);
-                (fields.get("listener")?.as_str()? == name).then_some(())?;
+                name.contains(&fields.get("listener")?.as_str()?).then_some(())?;
                 fields.get("address")?.as_str()?.parse().ok()
             }
         };
-        let address = process.await_line("http listener", listener("http"));
-        let operations = process.await_line("operations listener", listener("operations"));
+        let address = process.await_line("listener", listener(&["http", "https"]));
+        let operations = process.await_line("operations listener", listener(&["operations"]));
         process.await_line("readiness", |line| line.contains("\"ready\"").then_some(()));
         (process, address, operations)
     }
@@ -139,7 +147,7 @@ shutdown: {{ delay: 0s, drain: 20s }}
 
     /// Its origin.
     pub fn origin(&self) -> String {
-        format!("http://localhost:{}", self.address.port())
+        format!("{}://localhost:{}", self.scheme, self.address.port())
     }
 
     /// A fresh browser profile in front of it.
