@@ -355,6 +355,7 @@ def main():
     for tool in ("wrk", "nginx", "haproxy", "taskset"):
         if not shutil.which(tool):
             sys.exit(f"{tool} is missing: `make bench` installs it")
+    busy = os.getloadavg()[0]
     parts = []
     for threads in args.threads:
         with tempfile.TemporaryDirectory(prefix="sluis-bench-") as dir:
@@ -380,7 +381,9 @@ def main():
                 f"{args.connections} connections, medians; ratios are taken round by round against bare pingora. "
                 "With one worker thread the proxy has a core to itself and load and upstream share the other; with two, all "
                 "share both cores. Everybody gets the same request, with the cookies of a verified session. Absolute figures "
-                "are this machine's; the ratios are what counts.\n\n" + text)
+                "are this machine's; the ratios are what counts.\n\n"
+                f"Load average on {os.cpu_count()} cores before the run: {busy:.1f}. Above 0.5 others were at work, and the "
+                "figures are rough.\n\n" + text)
 
 
 if __name__ == "__main__":
