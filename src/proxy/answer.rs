@@ -77,6 +77,8 @@ pub struct Dress<'a> {
     pub withholds_cookies: bool,
     /// `Set-Cookie` values of ours that go with it in any case.
     pub cookies: Vec<HeaderValue>,
+    /// The `Host` by which the app was called, when that is not the client's: redirects to it lead back here.
+    pub upstream_host: Option<HeaderValue>,
 }
 
 /// Makes the app's answer what the browser gets.
@@ -95,6 +97,9 @@ pub async fn dress(
     }
     if seen.binds_connections {
         dress.site.note_bound_connections();
+    }
+    if let Some(host) = &dress.upstream_host {
+        lead_back(header, host)?;
     }
     if seen.set_cookie {
         if dress.withholds_cookies {
@@ -115,6 +120,21 @@ pub async fn dress(
             .map_err(|_| Cause::Internal)?;
     }
     Ok(())
+}
+
+/// `Location: http://the-apps-own-name/path` → `/path`. An app that is called by its own name knows no other.
+fn lead_back(header: &mut ResponseHeader, host: &HeaderValue) -> Result<(), Cause> {
+    let Some(location) = header.headers.get(header::LOCATION).and_then(|l| l.to_str().ok()) else {
+        return Ok(());
+    };
+    let own = host.to_str().unwrap_or_default();
+    let after_scheme = location.split_once("://").filter(|(s, _)| matches!(*s, "http" | "https"));
+    let path = after_scheme.and_then(|(_, rest)| rest.strip_prefix(own)).filter(|rest| {
+        // A whole authority, and what follows must not read as another one.
+        rest.starts_with('/') && !rest.starts_with("//") && !rest.starts_with("/\\")
+    });
+    let Some(path) = path.map(str::to_owned) else { return Ok(()) };
+    header.insert_header("Location", path).map_err(|_| Cause::Internal)
 }
 
 /// Replaces each `Set-Cookie` of the app by its box. A browser without device gets one with the first that needs it.
@@ -159,6 +179,7 @@ pub async fn seal_lines(
                 out.push(sealed);
             }
             Ok(Down::Dropped(why)) => {
+                site.metrics.sealed_cookies.count(dropped(why));
                 let name = line.as_bytes().split(|b| *b == b'=').next().unwrap_or_default();
                 let name = String::from_utf8_lossy(name);
                 tracing::warn!(app = %site.app.id, cookie = %name.trim(), why, "a cookie of the app was removed");
@@ -170,6 +191,14 @@ pub async fn seal_lines(
         }
     }
     Ok(out)
+}
+
+fn dropped(why: &str) -> SealedCookie {
+    match why {
+        _ if why.contains("too large") || why.contains("too long") => SealedCookie::DroppedTooLarge,
+        _ if why.contains("of ours") => SealedCookie::DroppedOurs,
+        _ => SealedCookie::DroppedMalformed,
+    }
 }
 
 /// An answer with a cookie of ours must not be given to somebody else, whatever the app says.
@@ -258,6 +287,25 @@ mod tests {
             let seen =
                 Seen::of(&answer(&[("WWW-Authenticate", "Basic"), ("WWW-Authenticate", value)]).headers);
             assert_eq!(seen.binds_connections, binds);
+        }
+    }
+
+    #[test]
+    fn redirects_to_the_apps_own_name_lead_back() {
+        let own = HeaderValue::from_static("10.0.0.5:8080");
+        for (location, expected) in [
+            ("http://10.0.0.5:8080/a?b", "/a?b"),
+            ("https://10.0.0.5:8080/a", "/a"),
+            ("http://10.0.0.5:80801/a", "http://10.0.0.5:80801/a"),
+            ("http://10.0.0.5:8080.evil/a", "http://10.0.0.5:8080.evil/a"),
+            ("http://10.0.0.5:8080//evil.example", "http://10.0.0.5:8080//evil.example"),
+            ("http://10.0.0.5:8080/\\evil.example", "http://10.0.0.5:8080/\\evil.example"),
+            ("http://other.example/a", "http://other.example/a"),
+            ("/a", "/a"),
+        ] {
+            let mut header = answer(&[("Location", location)]);
+            lead_back(&mut header, &own).unwrap();
+            assert_eq!(header.headers[header::LOCATION], expected);
         }
     }
 

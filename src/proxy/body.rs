@@ -29,6 +29,27 @@ pub async fn read(session: &mut Session, at_most: usize) -> Result<Bytes, Cause>
     }
 }
 
+/// Reads over a body that nobody wants, up to `at_most` bytes and a short while. Closing a connection with unread
+/// bytes in it resets it, and the client may then never see the answer.
+pub async fn read_over(session: &mut Session, at_most: usize) {
+    /// Long enough for what is on its way.
+    const WHILE: Duration = Duration::from_secs(2);
+    // HTTP/2 can refuse one body alone; and who waits to be asked for it (RFC 9110, section 10.1.1) sends none.
+    if session.as_http1().is_none() || session.get_header("expect").is_some() {
+        return;
+    }
+    let read = async {
+        let mut bytes = 0;
+        while bytes < at_most && !session.is_body_done() {
+            match session.read_request_body().await {
+                Ok(Some(piece)) => bytes += piece.len(),
+                Ok(None) | Err(_) => break,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(WHILE, read).await;
+}
+
 async fn read_all(session: &mut Session, at_most: usize) -> Result<Bytes, Cause> {
     let waits = session.get_header("expect").is_some();
     if waits && session.as_http1().is_some() {

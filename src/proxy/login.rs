@@ -62,11 +62,18 @@ struct Attempt<'a> {
     upstream_host: Option<HeaderValue>,
 }
 
+/// The app's own answer, dressed for the browser.
+struct TheApps {
+    header: ResponseHeader,
+    begun: Bytes,
+    answer: Answer,
+}
+
 /// What the browser gets.
 #[expect(clippy::large_enum_variant, reason = "made once for a login and taken apart at once")]
 enum Verdict {
     /// The app's own answer, dressed.
-    TheApps(Box<ResponseHeader>, Bytes, Answer),
+    TheApps(Box<TheApps>),
     /// The app's answer stays here; to the challenge.
     Challenge(Vec<HeaderValue>),
 }
@@ -102,9 +109,7 @@ impl Proxy {
                         let url = format!("{}/challenge", self.parts.prefix);
                         self.send_to(session, ctx, &url).await
                     }
-                    Ok(Verdict::TheApps(header, begun, answer)) => {
-                        pass_on(session, *header, begun, answer).await
-                    }
+                    Ok(Verdict::TheApps(theirs)) => pass_on(session, *theirs).await,
                 }
             }
         }
@@ -260,9 +265,10 @@ impl Proxy {
             protected: attempt.permit.session().is_some(),
             withholds_cookies: false,
             cookies: Vec::new(),
+            upstream_host: attempt.upstream_host.clone(),
         };
         answer::dress(&mut header, dress, &self.parts.sealer, &self.parts.admissions).await?;
-        Ok(Verdict::TheApps(Box::new(header), begun, answer))
+        Ok(Verdict::TheApps(Box::new(TheApps { header, begun, answer })))
     }
 
     /// The app accepted: who is it, and what does policy ask?
@@ -338,10 +344,16 @@ impl Proxy {
         let lines: Vec<HeaderValue> = header.headers.get_all(header::SET_COOKIE).iter().cloned().collect();
         let mut cookies = admission.cookies;
         cookies.extend(self.sealed_again(attempt, &lines, scope)?);
-        let dress =
-            answer::Dress { site, scope: Some(scope), protected: true, withholds_cookies: false, cookies };
+        let dress = answer::Dress {
+            site,
+            scope: Some(scope),
+            protected: true,
+            withholds_cookies: false,
+            cookies,
+            upstream_host: attempt.upstream_host.clone(),
+        };
         answer::dress(&mut header, dress, &self.parts.sealer, &self.parts.admissions).await?;
-        Ok(Verdict::TheApps(Box::new(header), begun, answer))
+        Ok(Verdict::TheApps(Box::new(TheApps { header, begun, answer })))
     }
 
     /// The cookies that the app kept (it set none of their names anew), sealed to the new session.
@@ -415,7 +427,7 @@ impl Proxy {
     ) -> pingora::Result<bool> {
         match self.ordinary_trip(session, ctx, permit, body).await {
             Err(cause) => self.refuse(session, ctx, cause).await,
-            Ok((header, answer)) => pass_on(session, header, Bytes::new(), answer).await,
+            Ok((header, answer)) => pass_on(session, TheApps { header, begun: Bytes::new(), answer }).await,
         }
     }
 
@@ -472,12 +484,8 @@ fn target(session: &Session, attempt: &Attempt<'_>, answer: &ResponseHeader) -> 
 }
 
 /// The app's answer to the browser: its header as dressed, then its body as it comes.
-async fn pass_on(
-    session: &mut Session,
-    mut header: ResponseHeader,
-    begun: Bytes,
-    mut answer: Answer,
-) -> pingora::Result<bool> {
+async fn pass_on(session: &mut Session, theirs: TheApps) -> pingora::Result<bool> {
+    let TheApps { mut header, begun, mut answer } = theirs;
     let no_body =
         session.req_header().method == http::Method::HEAD || matches!(header.status.as_u16(), 204 | 304);
     header.set_version(http::Version::HTTP_11);

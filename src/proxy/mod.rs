@@ -260,6 +260,7 @@ impl Proxy {
             protected: permit.session().is_some(),
             withholds_cookies: permit.withholds_cookies(),
             cookies,
+            upstream_host: ctx.upstream_host.clone(),
         };
         answer::dress(header, dress, &self.parts.sealer, &self.parts.admissions).await
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use pingora::{http::ResponseHeader, proxy::Session};
 
-use super::failure::Cause;
+use super::{body, failure::Cause};
 use crate::{
     model::{RequestId, Wants},
     web,
@@ -67,20 +67,35 @@ fn see_other(url: &str) -> Response<Bytes> {
     response
 }
 
-/// Writes a whole answer.
+/// Writes a whole answer, and sees to it that it arrives although the request's body was not wanted.
 ///
 /// # Errors
 /// When the client is gone.
 pub async fn send(session: &mut Session, response: Response<Bytes>) -> pingora::Result<()> {
+    /// A body up to this is read before the answer, so that the connection can be kept.
+    const SMALL: usize = 64 * 1024;
+    /// What is read of a larger one after the answer, before the connection is closed.
+    const LARGE: usize = 16 * 1024 * 1024;
+    let announced = session.get_header(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: usize| length <= SMALL) {
+        body::read_over(session, SMALL).await;
+    }
+    write(session, response).await?;
+    body::read_over(session, LARGE).await;
+    Ok(())
+}
+
+async fn write(session: &mut Session, response: Response<Bytes>) -> pingora::Result<()> {
     let (parts, body) = response.into_parts();
     let mut header = ResponseHeader::from(parts);
     let bodiless = matches!(header.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let head = session.req_header().method == Method::HEAD;
     if bodiless {
         header.remove_header(&header::CONTENT_LENGTH);
-    } else {
+    } else if !(head && header.headers.contains_key(header::CONTENT_LENGTH)) {
         header.set_content_length(body.len())?;
     }
-    let none = bodiless || body.is_empty() || session.req_header().method == Method::HEAD;
+    let none = bodiless || body.is_empty() || head;
     session.write_response_header(Box::new(header), none).await?;
     if !none {
         session.write_response_body(Some(body), true).await?;

@@ -526,3 +526,14 @@ async fn bodies_of_ordinary_requests_stream() {
     );
     assert_eq!(proxy.send(&request).await.status(), 413);
 }
+
+/// A refusal arrives although the body was not read, and a small one does not cost the connection.
+#[tokio::test]
+async fn a_refusal_arrives_although_the_body_was_not_wanted() {
+    let (proxy, mut app) = care().await;
+    for bytes in [10, 60_000, 99_000] {
+        let reply = proxy.post("/upload", "", &"x".repeat(bytes)).await;
+        assert_eq!(reply.status(), 401, "{bytes}");
+    }
+    app.nothing_more();
+}
