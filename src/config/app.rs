@@ -104,7 +104,8 @@ pub struct Login {
 pub struct Watch {
     /// Method, mostly POST.
     pub method: http::Method,
-    /// The path in watched form (lower case, decoded, slashes collapsed, `;…` dropped, no trailing slash).
+    /// The path in watched form (lower case, decoded, slashes collapsed, `;…` dropped, no trailing slash); one that ends
+    /// in `/*` stands for all paths below, and has `with`.
     pub path: String,
     /// Only when the query or the body has this pair (`do=login`), for apps that log in on any page. `*` as the
     /// value: only when the field is there at all. Choose the field by which the app itself tells a login: what
@@ -162,6 +163,8 @@ pub struct NameRules {
     pub case_fold: bool,
     /// Then these replacements, in order.
     pub rewrite: Vec<(Regex, String)>,
+    /// A typed name is of this form, whole, after all that; `None` = any.
+    pub allowed: Option<Regex>,
 }
 
 /// A path that matches whole or by its beginning.
@@ -271,4 +274,6 @@ pub struct Headers {
     pub proved_at: Option<http::HeaderName>,
     /// Removed from requests and never set: the other names of the preset (`Remote-Email` …).
     pub cleared: Vec<http::HeaderName>,
+    /// `Authorization` goes to the app whatever is in it; else only a bearer token does.
+    pub pass_authorization: bool,
 }

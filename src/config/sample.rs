@@ -39,7 +39,7 @@ pub(crate) fn app() -> App {
                 ..Success::default()
             },
             whoami: None,
-            name: NameRules { trim: true, nfkc: true, case_fold: true, rewrite: Vec::new() },
+            name: NameRules { trim: true, nfkc: true, case_fold: true, rewrite: Vec::new(), allowed: None },
         },
         logout_paths: vec!["/logout".to_owned()],
         anonymous: vec![PathPattern::Exact("/login".to_owned()), PathPattern::Below("/static/".to_owned())],
@@ -52,7 +52,13 @@ pub(crate) fn app() -> App {
             then: Then::Require(requirement(Duration::ZERO, false)),
         }],
         totp: Totp { issuer: "Care".to_owned(), at_most: 5 },
-        headers: Headers { user: None, methods: None, proved_at: None, cleared: Vec::new() },
+        headers: Headers {
+            user: None,
+            methods: None,
+            proved_at: None,
+            cleared: Vec::new(),
+            pass_authorization: false,
+        },
     }
 }
 

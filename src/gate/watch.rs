@@ -66,6 +66,10 @@ fn is_tame(path: &str) -> bool {
 
 /// `Some(false)`: the watched path. `Some(true)`: one that some servers take for it.
 fn closeness(path: &str, watched: &str) -> Option<bool> {
+    if let Some(directory) = watched.strip_suffix('*') {
+        let below = path.get(..directory.len()).is_some_and(|begin| same(begin, directory));
+        return (below || same(path, directory.trim_end_matches('/'))).then_some(false);
+    }
     if same(path, watched) {
         return Some(false);
     }

@@ -33,6 +33,19 @@ pub fn canonical(rules: &NameRules, typed: &str) -> Result<UserName, BadName> {
     check(folding, name).map(UserName::canonical)
 }
 
+/// The canonical name of what somebody typed: [`canonical`], and of the form that the app's names have. A name that
+/// the app itself told needs no such form.
+///
+/// # Errors
+/// When nothing usable is left, or it has another form.
+pub fn typed(rules: &NameRules, typed: &str) -> Result<UserName, BadName> {
+    let name = canonical(rules, typed)?;
+    match &rules.allowed {
+        Some(allowed) if !allowed.is_match(name.as_str()) => Err(BadName::NotAllowed),
+        _ => Ok(name),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use regex::Regex;
@@ -41,7 +54,7 @@ mod tests {
 
     fn rules(rewrite: &[(&str, &str)]) -> NameRules {
         let rewrite = rewrite.iter().map(|(p, r)| (Regex::new(p).unwrap(), (*r).to_owned())).collect();
-        NameRules { trim: true, nfkc: true, case_fold: true, rewrite }
+        NameRules { trim: true, nfkc: true, case_fold: true, rewrite, allowed: None }
     }
 
     fn name(rules: &NameRules, typed: &str) -> Result<String, BadName> {
@@ -64,6 +77,23 @@ mod tests {
         assert_eq!(name(&rules(&[("a", " ")]), "anna").as_deref(), Ok("nn"), "trimmed again");
         assert_eq!(name(&rules(&[("n", "\u{200b}")]), "anna"), Err(BadName::Control));
         assert_eq!(name(&rules(&[("$", "aaaaaaaaaaaaaaaaaaaa"); 50]), "anna"), Err(BadName::TooLong));
+    }
+
+    /// An app that reads `ánna` as `anna` must not be given a second user for it.
+    #[test]
+    fn d10_a_typed_name_has_the_form_that_the_apps_names_have() {
+        let mut rules = rules(&[]);
+        rules.allowed = Some(Regex::new(r"\A(?:[ -~]+)\z").unwrap());
+        for fine in ["anna", "Anna.Smit+x@corp.example", "CORP\\anna", "7421", "ＡＮＮＡ", "anna smit"] {
+            assert!(typed(&rules, fine).is_ok(), "{fine}");
+        }
+        for other in ["ánna", "a\u{301}nna", "аnna", "anna\u{20}\u{f8}"] {
+            assert_eq!(typed(&rules, other), Err(BadName::NotAllowed), "{other}");
+        }
+        assert!(canonical(&rules, "ánna").is_ok(), "as the app itself says it");
+        // What the rules join is one user, and no longer outside.
+        rules.rewrite = vec![(Regex::new("á").unwrap(), "a".to_owned())];
+        assert_eq!(typed(&rules, "Ánna").unwrap().as_str(), "anna");
     }
 
     #[test]

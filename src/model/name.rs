@@ -23,6 +23,9 @@ pub enum BadName {
     /// Control characters, or characters that nobody sees and that some app might drop.
     #[error("the user name has control or invisible characters")]
     Control,
+    /// Not of the form that the app's names have.
+    #[error("the user name is not of the form that login.name.allowed describes")]
+    NotAllowed,
 }
 
 /// Which differences between two spellings do not count.

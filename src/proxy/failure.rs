@@ -17,6 +17,10 @@ pub enum Cause {
     ClientTooSlow,
     /// The body is larger than allowed.
     BodyTooLarge,
+    /// The body of a request to a path that logs in is larger than `limits.login_body_bytes`.
+    LoginTooLarge,
+    /// The user name that was typed is none, or not one that `login.name.allowed` takes.
+    UserName,
     /// No app has this host.
     UnknownHost,
     /// TRACE, CONNECT.
@@ -45,11 +49,11 @@ impl Cause {
     /// The status of the answer; `None` when there is nobody to answer.
     pub const fn status(self) -> Option<StatusCode> {
         Some(match self {
-            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::UserName => StatusCode::BAD_REQUEST,
             Self::Blocked => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::ClientTooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge | Self::LoginTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -67,6 +71,8 @@ impl Cause {
             Self::Malformed(_) => "malformed",
             Self::ClientTooSlow => "client_too_slow",
             Self::BodyTooLarge => "body_too_large",
+            Self::LoginTooLarge => "login_too_large",
+            Self::UserName => "user_name",
             Self::UnknownHost => "unknown_host",
             Self::Method => "method",
             Self::Expectation => "expectation",
@@ -85,6 +91,8 @@ impl Cause {
     pub const fn detail(self) -> Option<&'static str> {
         match self {
             Self::Malformed(detail) => Some(detail),
+            Self::LoginTooLarge => Some("a request to a watched path is larger than limits.login_body_bytes"),
+            Self::UserName => Some("the user name is not one that login.name takes"),
             _ => None,
         }
     }

@@ -17,9 +17,9 @@ use super::{
     intake,
     site::Site,
 };
-use crate::{
-    gate::Permit,
-    session::upstream_cookies::{Scope, UpstreamCookies},
+use crate::session::{
+    standing::LiveSession,
+    upstream_cookies::{Scope, UpstreamCookies},
 };
 
 /// What a request is dressed with.
@@ -28,8 +28,8 @@ pub struct Dress<'a> {
     pub site: &'a Site,
     /// From where the request comes.
     pub arrival: &'a Arrival,
-    /// On whose behalf it goes.
-    pub permit: &'a Permit,
+    /// In whose name it goes; `None` on an anonymous path, and for a login of somebody else.
+    pub session: Option<&'a LiveSession>,
     /// The app's cookies that are opened for it.
     pub scopes: &'a [Scope],
     /// `Host` when the upstream is called by its own name.
@@ -46,14 +46,32 @@ pub fn dress(
     dress: &Dress<'_>,
     cookies: &UpstreamCookies,
 ) -> Result<(), Cause> {
+    if !dress.site.app.headers.pass_authorization {
+        remove_credentials(request);
+    }
     set_cookie(request, original, dress, cookies)?;
     set_origin(request, original, dress).map_err(|_| Cause::Internal)?;
-    if let Some(live) = dress.permit.session() {
+    if let Some(live) = dress.session {
         for (name, value) in dress.site.identity(live) {
             request.insert_header(name.clone(), value.clone()).map_err(|_| Cause::Internal)?;
         }
     }
     Ok(())
+}
+
+/// Some apps take user name and password from `Authorization` on any path, beside their own form: that would be a login
+/// which nobody watches (threats D9). Only a bearer token says nothing of that kind.
+fn remove_credentials(request: &mut RequestHeader) {
+    let is_bearer = |value: &HeaderValue| {
+        let scheme = value.as_bytes().split(u8::is_ascii_whitespace).next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case(b"bearer")
+    };
+    let mut lines = request.headers.get_all(header::AUTHORIZATION).iter();
+    if let Some(first) = lines.next()
+        && (!is_bearer(first) || lines.next().is_some())
+    {
+        request.remove_header(&header::AUTHORIZATION);
+    }
 }
 
 /// The app's own cookies, opened; ours and those of other scopes left out. One line, since HTTP/1 knows no more
@@ -252,6 +270,30 @@ mod tests {
         let copy = copy_for_own_hop(&original);
         let left: Vec<&str> = copy.headers.keys().map(|n| n.as_str()).collect();
         assert_eq!(left, ["accept"]);
+    }
+
+    /// [D9] Credentials that an app could take for a login do not arrive; a bearer token does.
+    #[test]
+    fn d9_credentials_in_a_header_are_removed() {
+        for (lines, left) in [
+            (&["Basic YW5uYTphbm5hLXNlY3JldA=="][..], 0),
+            (&["basic  YW5uYTphbm5hLXNlY3JldA=="], 0),
+            (&["Digest username=\"anna\""], 0),
+            (&["NTLM TlRM"], 0),
+            (&["YW5uYTphbm5h"], 0),
+            (&[""], 0),
+            (&["BearerX abc"], 0),
+            (&["Bearer abc", "Basic YW5uYTphbm5h"], 0),
+            (&["bearer abc"], 1),
+            (&["Bearer\tabc"], 1),
+        ] {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            for line in lines {
+                request.append_header("Authorization", *line).unwrap();
+            }
+            remove_credentials(&mut request);
+            assert_eq!(request.headers.get_all(header::AUTHORIZATION).iter().count(), left, "{lines:?}");
+        }
     }
 
     /// [D17 of part 0; threats 1.6] A target after the challenge never leaves the site.

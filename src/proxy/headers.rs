@@ -177,6 +177,7 @@ mod tests {
             methods: Some(HeaderName::from_static("x-sluis-methods")),
             proved_at: None,
             cleared: vec![HeaderName::from_static("care-groups")],
+            pass_authorization: false,
         })
     }
 
@@ -240,6 +241,7 @@ mod tests {
             methods: None,
             proved_at: None,
             cleared: vec![],
+            pass_authorization: false,
         });
         assert!(managed.covers(long.replace('-', "_").as_bytes()));
         assert!(!managed.covers((long.clone() + "a").as_bytes()));

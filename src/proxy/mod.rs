@@ -61,6 +61,7 @@ use crate::{
     config::{App, Limits},
     gate::{Gate, Outcome, Permit},
     metrics::{Answered, AppMetrics, Metrics, Reason},
+    model::RequestView,
     session::{
         admission::Admissions,
         cookie::Names,
@@ -240,7 +241,8 @@ impl Proxy {
         };
         let scope = permit.scope();
         let host = ctx.upstream_host.as_ref();
-        let dress = forward::Dress { site, arrival, permit, scopes: scope.as_slice(), host };
+        let session = permit.session().map(AsRef::as_ref);
+        let dress = forward::Dress { site, arrival, session, scopes: scope.as_slice(), host };
         forward::dress(request, original, &dress, &self.parts.sealer)
     }
 
@@ -273,7 +275,11 @@ impl Proxy {
         }
         let closes = matches!(
             cause,
-            Cause::Malformed(_) | Cause::HeaderTooLarge | Cause::BodyTooLarge | Cause::ClientTooSlow
+            Cause::Malformed(_)
+                | Cause::HeaderTooLarge
+                | Cause::BodyTooLarge
+                | Cause::LoginTooLarge
+                | Cause::ClientTooSlow
         );
         if closes {
             session.set_keepalive(None);
@@ -289,7 +295,7 @@ impl Proxy {
         let language = session.get_header(header::ACCEPT_LANGUAGE).and_then(|l| l.to_str().ok());
         let prefix = &self.parts.prefix;
         match reply::refusal_for(cause, arrival.wants, &arrival.id, language, prefix) {
-            Some(response) => reply::send(session, login::with_cookies(response, &ctx.cookies)).await,
+            Some(response) => reply::send(session, reply::with_cookies(response, &ctx.cookies)).await,
             None => Err(cause.into_error()),
         }
     }
@@ -302,6 +308,30 @@ impl Proxy {
             self.metrics(ctx).upstream_errors.count(kind);
         }
         ctx.cause = Some(cause);
+    }
+
+    /// To a page of ours: 303, or 401 for whoever cannot follow.
+    async fn send_to(&self, session: &mut Session, ctx: &mut Context, url: &str) -> pingora::Result<bool> {
+        let Some(arrival) = ctx.arrival.as_ref() else {
+            return Err(Cause::Internal.into_error());
+        };
+        let response = reply::challenge(arrival.wants, &arrival.id, url);
+        reply::send(session, reply::with_cookies(response, &ctx.cookies)).await?;
+        Ok(true)
+    }
+
+    /// The view of an accepted request, and its site.
+    fn view<'a>(
+        &'a self,
+        session: &'a Session,
+        ctx: &'a Context,
+    ) -> Result<(&'a Site, RequestView<'a>), Cause> {
+        let (Some(arrival), Some(accepted)) = (ctx.arrival.as_ref(), ctx.accepted) else {
+            return Err(Cause::Internal);
+        };
+        let site = self.sites.get(accepted.site).ok_or(Cause::Internal)?;
+        let view = intake::view(session.req_header(), arrival, accepted, &self.parts.names)?;
+        Ok((site, view))
     }
 
     fn site(&self, ctx: &Context) -> Option<&Site> {

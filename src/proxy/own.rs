@@ -5,7 +5,7 @@ use bytes::Bytes;
 use pingora::proxy::Session;
 use tower::ServiceExt as _;
 
-use super::{Proxy, body, context::Context, failure::Cause, intake, login::with_cookies, reply};
+use super::{Proxy, body, context::Context, failure::Cause, intake, reply};
 use crate::web::Visit;
 
 /// The largest form of ours.
@@ -32,7 +32,7 @@ impl Proxy {
         };
         match page {
             Ok(response) => {
-                reply::send(session, with_cookies(response, &ctx.cookies)).await?;
+                reply::send(session, reply::with_cookies(response, &ctx.cookies)).await?;
                 Ok(true)
             }
             Err(cause) => self.refuse(session, ctx, cause).await,

@@ -10,22 +10,24 @@ use pingora::{http::ResponseHeader, proxy::Session};
 use super::{body, failure::Cause};
 use crate::{
     model::{RequestId, Wants},
-    web,
+    web::{self, Refusal},
 };
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Why a request was not answered, as a page or as a problem document.
 pub fn refusal(
-    status: StatusCode,
+    why: impl Into<Refusal>,
     wants: Wants,
     id: &RequestId,
     accept_language: Option<&str>,
     prefix: &str,
 ) -> Response<Bytes> {
+    let why = why.into();
+    let status = why.status();
     let mut response = match wants {
-        Wants::Page => web::error_page(status, id, accept_language, prefix).map(Bytes::from),
-        Wants::Data | Wants::Upgrade => web::problem(status, id, None).map(Bytes::from),
+        Wants::Page => web::error_page(why, id, accept_language, prefix).map(Bytes::from),
+        Wants::Data | Wants::Upgrade => web::problem(why, id, None).map(Bytes::from),
     };
     if status == StatusCode::METHOD_NOT_ALLOWED {
         // RFC 9110, section 15.5.6: what would be allowed, as far as the proxy can know.
@@ -43,7 +45,12 @@ pub fn refusal_for(
     accept_language: Option<&str>,
     prefix: &str,
 ) -> Option<Response<Bytes>> {
-    Some(refusal(cause.status()?, wants, id, accept_language, prefix))
+    let why = match cause {
+        Cause::UserName => Refusal::UserName,
+        Cause::LoginTooLarge => Refusal::LoginTooLarge,
+        other => Refusal::Status(other.status()?),
+    };
+    Some(refusal(why, wants, id, accept_language, prefix))
 }
 
 /// Sends a client to the page where it can do what is missing.
@@ -54,6 +61,14 @@ pub fn challenge(wants: Wants, id: &RequestId, url: &str) -> Response<Bytes> {
             web::problem(StatusCode::UNAUTHORIZED, id, Some(url)).map(Bytes::from)
         }
     }
+}
+
+/// Cookies of ours that go with an answer of our own.
+pub fn with_cookies(mut response: Response<Bytes>, cookies: &[HeaderValue]) -> Response<Bytes> {
+    for cookie in cookies {
+        response.headers_mut().append(header::SET_COOKIE, cookie.clone());
+    }
+    response
 }
 
 /// 303 without a body.

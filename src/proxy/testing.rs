@@ -48,7 +48,7 @@ pub fn app(id: &str, hosts: &[&str]) -> App {
             }],
             success: app::Success { status: vec![302], ..app::Success::default() },
             whoami: None,
-            name: app::NameRules { trim: true, nfkc: true, case_fold: true, rewrite: vec![] },
+            name: app::NameRules { trim: true, nfkc: true, case_fold: true, rewrite: vec![], allowed: None },
         },
         logout_paths: vec!["/logout".to_owned()],
         anonymous: vec![app::PathPattern::Exact("/login".to_owned())],
@@ -71,6 +71,7 @@ pub fn app(id: &str, hosts: &[&str]) -> App {
             methods: Some(HeaderName::from_static("x-sluis-methods")),
             proved_at: Some(HeaderName::from_static("x-sluis-proved-at")),
             cleared: vec![HeaderName::from_static("remote-email")],
+            pass_authorization: false,
         },
     }
 }

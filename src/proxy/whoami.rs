@@ -21,7 +21,19 @@ use crate::{
 /// The most of the answer that is looked at.
 const AT_MOST: usize = 1024 * 1024;
 
-/// The request: the login's own, but for another path and the cookies that a browser would have by now.
+/// What an app says when it is asked who its user is.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Told {
+    /// This name, as the app writes it.
+    Name(String),
+    /// It has no user.
+    Nobody,
+    /// It cannot be told: the app has trouble, or too much to say.
+    Unclear,
+}
+
+/// The request: the login's own, but for another path and the cookies that a browser would have after `answer`; those
+/// of the login itself when there is none yet.
 ///
 /// # Errors
 /// When the configured path cannot stand in a request.
@@ -30,7 +42,7 @@ pub fn request(
     login: &RequestHeader,
     dress: &Dress<'_>,
     sealer: &UpstreamCookies,
-    answer: &ResponseHeader,
+    answer: Option<&ResponseHeader>,
 ) -> Result<RequestHeader, Cause> {
     let internal = |_| Cause::Internal;
     let mut request = RequestHeader::build("GET", rule.path.as_bytes(), None).map_err(internal)?;
@@ -45,7 +57,8 @@ pub fn request(
     // The answer is read here: it must not come compressed.
     request.insert_header("Accept-Encoding", HeaderValue::from_static("identity")).map_err(internal)?;
     let sent = request.headers.get(header::COOKIE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let set = answer.headers.get_all(header::SET_COOKIE).iter().map(HeaderValue::as_bytes);
+    let set = answer.into_iter().flat_map(|answer| answer.headers.get_all(header::SET_COOKIE));
+    let set = set.map(HeaderValue::as_bytes);
     let cookies = merged(sent, set);
     if cookies.is_empty() {
         request.remove_header(&header::COOKIE);
@@ -56,24 +69,31 @@ pub fn request(
     Ok(request)
 }
 
-/// The typed name as the app gives it; `make` chooses a server and makes the [`request`] for it.
+/// Asks; `make` chooses a server and makes the [`request`] for it.
 ///
 /// # Errors
-/// When the app does not answer with exactly one name: who has logged in is then unknown, and nobody is let in.
+/// When the app does not answer.
 pub async fn ask(
     trips: &RoundTrips,
     site: &Site,
     make: impl FnMut() -> Result<(HttpPeer, RequestHeader), Cause>,
     rule: &Whoami,
-) -> Result<String, Cause> {
+) -> Result<Told, Cause> {
     let mut answer = trips.send(site, Bytes::new(), make).await?;
     let status = answer.header.status;
     let (body, whole) = answer.read(AT_MOST).await?;
     let name = (status == http::StatusCode::OK && whole).then(|| whoami_name(rule, &body)).flatten();
-    name.ok_or_else(|| {
-        tracing::error!(status = status.as_u16(), whole, path = %rule.path, "whoami gave no user name");
-        Cause::Upstream(UpstreamError::Other)
+    Ok(match name {
+        Some(name) => Told::Name(name),
+        None if status.is_server_error() || !whole => Told::Unclear,
+        None => Told::Nobody,
     })
+}
+
+/// After a login that passed, the app must name its user: else who has logged in is unknown, and nobody is let in.
+pub fn no_name(rule: &Whoami) -> Cause {
+    tracing::error!(path = %rule.path, "whoami gave no user name after a login");
+    Cause::Upstream(UpstreamError::Other)
 }
 
 /// The name in a `Set-Cookie` line.

@@ -214,6 +214,20 @@ impl Admissions {
         Ok(FirstFactor::Pending { session, cookies })
     }
 
+    /// Whether the user of this running session would be asked for a second factor at a login now. Begins and ends
+    /// nothing.
+    pub fn would_ask(&self, app: &App, live: &LiveSession, origin: &Origin<'_>) -> bool {
+        let (now, session) = (self.clock.now(), live.session());
+        match policy::decide(app, &Facts { user: &session.user.name, client: origin.client }) {
+            Decision::Exempt(_) => false,
+            Decision::Require(required) => {
+                standing::trust(&self.keyring, &self.live, &origin.cookies, session.device, now)
+                    .filter(|trust| trust.user == session.user)
+                    .is_none_or(|trust| !suffices(&trust, required, now))
+            }
+        }
+    }
+
     /// The pending user has proved a second factor. Consumes the login, takes the device, makes session and
     /// trust. By then every copy of somebody else's tokens on this device is dead everywhere.
     ///

@@ -12,6 +12,34 @@ use super::{
 };
 use crate::{i18n::Language, model::RequestId};
 
+/// What was wrong with a request: mostly its status says enough.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// This status.
+    Status(StatusCode),
+    /// 400: the user name that was typed has characters that are not taken.
+    UserName,
+    /// 413: a request to a path that logs in is larger than `limits.login_body_bytes`.
+    LoginTooLarge,
+}
+
+impl Refusal {
+    /// The status of the answer.
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::Status(status) => status,
+            Self::UserName => StatusCode::BAD_REQUEST,
+            Self::LoginTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        }
+    }
+}
+
+impl From<StatusCode> for Refusal {
+    fn from(status: StatusCode) -> Self {
+        Self::Status(status)
+    }
+}
+
 /// The name of a message.
 #[derive(Clone, Copy)]
 struct Key(&'static str);
@@ -19,16 +47,16 @@ struct Key(&'static str);
 /// A page that says why a request was not answered (403, 404, 413, 502, 503, 504 …), in the visitor's language.
 /// Never an internal message.
 pub fn error_page(
-    status: StatusCode,
+    refusal: impl Into<Refusal>,
     request_id: &RequestId,
     accept_language: Option<&str>,
     prefix: &str,
 ) -> Response<String> {
-    let language = Language::accepted(accept_language);
+    let (refusal, language) = (refusal.into(), Language::accepted(accept_language));
     let frame = Frame { language, prefix, app: None, languages: false };
-    let html = explain(status, frame, Some(request_id)).render().unwrap_or_default();
+    let html = explain(refusal, frame, Some(request_id)).render().unwrap_or_default();
     let mut response = Response::new(html);
-    *response.status_mut() = status;
+    *response.status_mut() = refusal.status();
     reply::harden(response.headers_mut(), false);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     response.headers_mut().insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.code()));
@@ -37,8 +65,13 @@ pub fn error_page(
 
 /// The same for a program: `application/problem+json` (RFC 9457). `challenge_url` is where a person can do
 /// what is missing (401).
-pub fn problem(status: StatusCode, request_id: &RequestId, challenge_url: Option<&str>) -> Response<String> {
-    let keys = keys(status);
+pub fn problem(
+    refusal: impl Into<Refusal>,
+    request_id: &RequestId,
+    challenge_url: Option<&str>,
+) -> Response<String> {
+    let refusal = refusal.into();
+    let (status, keys) = (refusal.status(), keys(refusal));
     let challenged = challenge_url.is_some();
     let document = Document {
         kind: if challenged { "urn:sluis:problem:challenge" } else { "about:blank" },
@@ -80,7 +113,7 @@ struct Document<'a> {
 /// The page for a status, below our prefix.
 pub(super) fn page(status: StatusCode, visitor: &Visitor) -> Answer {
     let frame = Frame { languages: false, ..visitor.frame() };
-    let html = explain(status, frame, Some(&visitor.visit.request_id)).render().unwrap_or_default();
+    let html = explain(status.into(), frame, Some(&visitor.visit.request_id)).render().unwrap_or_default();
     Answer::page(status, html)
 }
 
@@ -105,8 +138,8 @@ pub(super) fn foreign_form_page<'a>(
     page
 }
 
-fn explain<'a>(status: StatusCode, frame: Frame<'a>, request_id: Option<&'a RequestId>) -> MessagePage<'a> {
-    let (title, text, advice) = keys(status);
+fn explain<'a>(refusal: Refusal, frame: Frame<'a>, request_id: Option<&'a RequestId>) -> MessagePage<'a> {
+    let (title, text, advice) = keys(refusal);
     let texts = vec![frame.t(text.0), frame.t(advice.0)];
     let mut page = MessagePage::new(frame, Sign::Note, frame.t(title.0), texts);
     page.failed = true;
@@ -114,10 +147,15 @@ fn explain<'a>(status: StatusCode, frame: Frame<'a>, request_id: Option<&'a Requ
     page
 }
 
-/// Title, explanation and advice for a status.
-fn keys(status: StatusCode) -> (Key, Key, Key) {
+/// Title, explanation and advice.
+fn keys(refusal: Refusal) -> (Key, Key, Key) {
     let again = Key("error-back");
     let admin = Key("error-admin");
+    let status = match refusal {
+        Refusal::UserName => return (Key("error-name-title"), Key("error-name-text"), again),
+        Refusal::LoginTooLarge => return (Key("error-large-title"), Key("error-large-login-text"), admin),
+        Refusal::Status(status) => status,
+    };
     match status.as_u16() {
         403 => (Key("error-forbidden-title"), Key("error-forbidden-text"), admin),
         404 | 410 => (Key("error-missing-title"), Key("error-missing-text"), admin),

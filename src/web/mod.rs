@@ -32,7 +32,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::{Router, http::StatusCode, response::Response, routing::get};
 
-pub use errors::{error_page, problem};
+pub use errors::{Refusal, error_page, problem};
 
 use crate::{
     audit::Auditor,

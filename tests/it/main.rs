@@ -18,6 +18,7 @@ mod clients;
 mod clock;
 mod endpoints;
 mod invariants;
+mod login_watch;
 mod main_job;
 mod operations;
 mod pages;

@@ -1,14 +1,16 @@
 //! Apps that were never changed: their own logins, cookies and forms.
 
-use reqwest::StatusCode;
+use std::net::SocketAddr;
+
+use reqwest::{Method, StatusCode};
 
 use crate::support::{Browser, Sluis, apps};
 
-/// [A1 F1 F2] DokuWiki posts its login to the page itself, tells it by a field, and keeps a session cookie made before.
-#[tokio::test]
-async fn dokuwiki_gets_a_second_factor() {
-    let wiki = apps::dokuwiki();
-    let sluis = Sluis::start(&format!(
+/// The configuration in front of a DokuWiki, as README has it.
+fn before_dokuwiki(address: SocketAddr) -> String {
+    // DokuWiki calls its cookie by its path and, with `securecookie`, its own port.
+    let cookie = apps::php(&format!("echo 'DW' . md5('/' . '{}');", address.port()));
+    format!(
         r#"
 apps:
   - id: wiki
@@ -18,14 +20,23 @@ apps:
     login:
       page: /doku.php?do=login
       watch:
-        - {{ path: /doku.php, user_field: u, with: {{ do: login }} }}
-      success: {{ status: [302] }}
-    anonymous: ["/doku.php?do=login", "/lib/*"]
+        - {{ path: /*, user_field: u, with: {{ u: "*" }} }}
+      success: {{ cookie: {cookie} }}
+      name: {{ allowed: "[a-z0-9]+([._-][a-z0-9]+)*" }}
+    logout: ["/doku.php?do=logout"]
+    anonymous: ["/doku.php?do=login", /lib/exe/css.php, /lib/exe/js.php, /lib/exe/jquery.php, /lib/tpl/*, /lib/images/*]
     policy:
       - require: {{ methods: [totp], validity: 12h }}
 "#,
-        wiki.address
-    ));
+        address
+    )
+}
+
+/// [A1 F1 F2] DokuWiki posts its login to the page itself, tells it by a field, and keeps a session cookie made before.
+#[tokio::test]
+async fn dokuwiki_gets_a_second_factor() {
+    let wiki = apps::dokuwiki();
+    let sluis = Sluis::start(&before_dokuwiki(wiki.address));
     let mut browser = sluis.browser();
     let refused = browser.get("/doku.php?id=start").await;
     assert_eq!(refused.status, StatusCode::SEE_OTHER);
@@ -66,6 +77,49 @@ apps:
     outside.jar = browser.jar.clone();
     let leaked = outside.get("/doku.php?id=start").await;
     assert!(!leaked.body.contains("Confidential start page"));
+}
+
+/// [I2 D9] DokuWiki logs in on every script and without `do=login`: no such way gets past the second factor, from a clean
+/// browser, beside a running session, by a header or under a name that it takes for another.
+#[tokio::test]
+async fn d9_no_other_way_into_dokuwiki() {
+    let wiki = apps::dokuwiki();
+    let sluis = Sluis::start(&before_dokuwiki(wiki.address));
+    let credentials = [("u", "anna"), ("p", "anna-secret")];
+    let confidential = "Confidential start page";
+    let scripts = ["/doku.php?id=start", "/lib/exe/ajax.php", "/lib/exe/taskrunner.php", "/feed.php", "/"];
+    for path in scripts {
+        let mut browser = sluis.browser();
+        let answer = browser.post(path, &credentials).await;
+        assert_eq!(answer.location(), "/.sluis/challenge", "{path}: {answer:?}");
+        let page = browser.get("/doku.php?id=start").await;
+        assert_eq!(page.status, StatusCode::SEE_OTHER, "{path}: {page:?}");
+        let plain = browser.get("/doku.php?do=login").await;
+        assert!(!plain.body.contains("Anna") && !plain.body.contains(confidential), "{path}");
+    }
+    for name in ["anna_", "Ánna", "anna!"] {
+        let answer = sluis.browser().post("/doku.php?id=start", &[("u", name), ("p", "anna-secret")]).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{name}: {answer:?}");
+    }
+    let mut browser = sluis.browser();
+    let asked = browser
+        .request(Method::GET, "/doku.php?do=login")
+        .header("authorization", "Basic YW5uYTphbm5hLXNlY3JldA==");
+    let page = browser.send(asked).await;
+    assert!(page.body.contains("name=\"p\""), "still the login form: {page:?}");
+
+    // Bram, who is inside, knows Anna's password: no way to her account under his second factor.
+    let pending = browser.post("/doku.php?id=start", &[("u", "bram"), ("p", "bram-secret")]).await;
+    let (_, entered) = sluis.enrol(&mut browser, &pending).await;
+    assert_eq!(entered.status, StatusCode::SEE_OTHER, "{entered:?}");
+    for path in scripts {
+        let mut inside = browser.clone();
+        let query = format!("{path}{}u=anna&p=anna-secret", if path.contains('?') { '&' } else { '?' });
+        assert_eq!(inside.get(&query).await.status, StatusCode::BAD_REQUEST, "{query}");
+    }
+    assert!(browser.get("/doku.php?id=start").await.body.contains("bram Jansen"));
+    let answer = browser.post("/lib/exe/ajax.php", &credentials).await;
+    assert_eq!(answer.location(), "/.sluis/challenge", "{answer:?}");
 }
 
 /// [A1 F1 F4] Django rotates its session at login, checks a CSRF token, and never knows of Sluis.

@@ -15,6 +15,9 @@ pub struct Headers {
     pub methods: Option<String>,
     /// Header with the time of the last proof (RFC 3339); `off` = none.
     pub proved_at: Option<String>,
+    /// Send the client's `Authorization` to the app whatever is in it. Else only a bearer token goes there: an app that
+    /// takes a user name and password from it would log in without being watched.
+    pub pass_authorization: bool,
 }
 
 /// A set of header names.

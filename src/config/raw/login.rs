@@ -32,7 +32,7 @@ pub struct Login {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Watch {
-    /// Path of the app, without query.
+    /// Path of the app, without query; `/*` or `/directory/*` (with `with` only) for an app that logs in on any path.
     #[schemars(required)]
     pub path: Option<String>,
     /// Method.
@@ -94,11 +94,14 @@ pub struct Name {
     pub case_fold: bool,
     /// Then these replacements, in order.
     pub rewrite: Vec<Rewrite>,
+    /// Regular expression of which a typed name must be a whole match, after all that; anything else is refused before the
+    /// app sees it. With `whoami` any name is, unless set; else printable ASCII: `[ -~]+`.
+    pub allowed: Option<String>,
 }
 
 impl Default for Name {
     fn default() -> Self {
-        Self { trim: true, nfkc: true, case_fold: true, rewrite: Vec::new() }
+        Self { trim: true, nfkc: true, case_fold: true, rewrite: Vec::new(), allowed: None }
     }
 }
 

@@ -90,7 +90,13 @@ pub fn headers(reader: &mut Reader<'_>, typed: &raw::Headers, place: &Place<'_>)
         .filter(|name| !used.iter().any(|(folded, _)| *folded == fold(name)))
         .map(|name| HeaderName::from_static(name))
         .collect();
-    Headers { user, methods, proved_at, cleared }
+    if typed.pass_authorization {
+        reader.report.warn(
+            &place.key("pass_authorization"),
+            "an app that takes a user name and password from Authorization logs in without a second factor",
+        );
+    }
+    Headers { user, methods, proved_at, cleared, pass_authorization: typed.pass_authorization }
 }
 
 fn one(

@@ -1,5 +1,7 @@
 //! How a login is recognised, judged and named.
 
+use regex::Regex;
+
 use super::{Place, Reader};
 use crate::{
     config::{
@@ -22,7 +24,7 @@ pub fn login(
             watch: Vec::new(),
             success: Success::default(),
             whoami: None,
-            name: NameRules { trim: true, nfkc: true, case_fold: true, rewrite: Vec::new() },
+            name: NameRules { trim: true, nfkc: true, case_fold: true, rewrite: Vec::new(), allowed: None },
         };
     };
     let at = |key| place.key(key);
@@ -34,7 +36,7 @@ pub fn login(
         watch: watch(reader, typed.watch.as_deref(), &at("watch")),
         success: success(reader, typed.success.as_ref(), &at("success")),
         whoami: typed.whoami.as_ref().map(|whoami| ask(reader, whoami, &at("whoami"))),
-        name: name(reader, &typed.name, &at("name")),
+        name: name(reader, &typed.name, &at("name"), typed.whoami.is_some()),
     }
 }
 
@@ -63,13 +65,21 @@ fn watch(reader: &mut Reader<'_>, typed: Option<&[raw::Watch]>, place: &Place<'_
         let at = |key| place.key(key);
         let path = watch.path.as_deref().unwrap_or_default();
         if watch.path.is_some() {
-            if path.contains(['?', '*']) {
+            let directory = path.strip_suffix("/*");
+            if directory.is_some() && watch.with.is_empty() {
                 reader.report.bad(
                     &at("path"),
                     path,
-                    "a whole path, without query and *; a pair of query or body goes into with",
+                    "a path with * beside with only: else every form of the app would have to be a login",
+                );
+            } else if directory.unwrap_or(path).contains(['?', '*']) {
+                reader.report.bad(
+                    &at("path"),
+                    path,
+                    "a path without query; a pair of query or body goes into with",
                 );
             } else {
+                let path = directory.map_or(path, |d| if d.is_empty() { "/" } else { d });
                 reader.app_path(path, &at("path"));
             }
         }
@@ -224,7 +234,7 @@ fn ask(reader: &mut Reader<'_>, typed: &raw::Whoami, place: &Place<'_>) -> Whoam
     Whoami { path, json: typed.json.clone(), pattern }
 }
 
-fn name(reader: &mut Reader<'_>, typed: &raw::Name, place: &Place<'_>) -> NameRules {
+fn name(reader: &mut Reader<'_>, typed: &raw::Name, place: &Place<'_>, has_whoami: bool) -> NameRules {
     if !typed.case_fold {
         reader.report.warn(
             &place.key("case_fold"),
@@ -244,8 +254,26 @@ fn name(reader: &mut Reader<'_>, typed: &raw::Name, place: &Place<'_>) -> NameRu
         }
         rewrite.push((pattern, replace.clone()));
     }
-    NameRules { trim: typed.trim, nfkc: typed.nfkc, case_fold: typed.case_fold, rewrite }
+    let given = typed.allowed.as_deref();
+    if !has_whoami && typed.rewrite.is_empty() && given.is_none() {
+        reader.report.warn(
+            place,
+            "neither whoami nor allowed: if the app takes two spellings for one account (\"anna_\" for \"anna\"), the second \
+             gets an enrolment of its own; let Sluis ask the app (whoami) or say what its names look like (allowed)",
+        );
+    }
+    let form = given.or((!has_whoami).then_some(PRINTABLE_ASCII));
+    // Checked as typed, so that a fault shows what was typed; then as a whole match.
+    let sound = reader.regex(given, &place.key("allowed")).is_some() || given.is_none();
+    let allowed = form.filter(|_| sound).and_then(|form| Regex::new(&format!(r"\A(?:{form})\z")).ok());
+    if let (Some(given), true, None) = (given, sound, &allowed) {
+        reader.report.bad(&place.key("allowed"), given, "a pattern that can stand in a group");
+    }
+    NameRules { trim: typed.trim, nfkc: typed.nfkc, case_fold: typed.case_fold, rewrite, allowed }
 }
+
+/// What a typed name may be when nothing else is said: databases that take `é` for `e` have nothing to take then.
+const PRINTABLE_ASCII: &str = "[ -~]+";
 
 /// The groups that a replacement refers to: `$1`, `$name`, `${name}`; `$$` is a dollar sign.
 fn groups(replace: &str) -> Vec<String> {
@@ -268,7 +296,7 @@ fn groups(replace: &str) -> Vec<String> {
     found
 }
 
-fn has_group(pattern: &regex::Regex, group: &str) -> bool {
+fn has_group(pattern: &Regex, group: &str) -> bool {
     match group.parse::<usize>() {
         Ok(number) => number < pattern.captures_len(),
         Err(_) => pattern.capture_names().flatten().any(|name| name == group),

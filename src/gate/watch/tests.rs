@@ -101,6 +101,22 @@ fn several_entries_may_share_a_path() {
     assert_eq!(caught(&app, &Method::POST, "/doku.php", None), [(0, false), (1, false)]);
 }
 
+/// [D9] An app that logs in on any path is watched on any path.
+#[test]
+fn d9_a_whole_directory_may_be_watched() {
+    let mut app = app(&["/*", "/wiki/*"]);
+    for (watch, field) in app.login.watch.iter_mut().zip(["u", "user"]) {
+        watch.with = Some((field.to_owned(), "*".to_owned()));
+    }
+    for path in ["/", "/doku.php", "/lib/exe/ajax.php", "/x/y"] {
+        assert_eq!(caught(&app, &Method::POST, path, None), [(0, false)], "{path}");
+    }
+    for path in ["/wiki", "/Wiki/", "/%77iki/start", "/wiki/a/b.php/c"] {
+        assert_eq!(caught(&app, &Method::POST, path, None), [(0, false), (1, false)], "{path}");
+    }
+    assert_eq!(caught(&app, &Method::GET, "/lib/exe/fetch.php", Some("media=x")), []);
+}
+
 // [A7]
 #[test]
 fn a_logout_is_seen_in_any_spelling() {

@@ -95,7 +95,8 @@ fn python() -> PathBuf {
     )
 }
 
-fn php(code: &str) -> String {
+/// What PHP prints for this code.
+pub fn php(code: &str) -> String {
     let out =
         Command::new("php").args(["-r", code]).output().expect("php is missing: `make test` installs it");
     assert!(out.status.success());
