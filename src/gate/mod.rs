@@ -5,7 +5,8 @@
 //!
 //! 1. Is it for our own pages? → [`Outcome::Own`]
 //! 2. Could it be a watched login, in any spelling, with or without a session? → [`Outcome::Login`]; when its body
-//!    turns out to be no login, [`Gate::assess_ordinary`] goes on with question 3.
+//!    turns out to be no login, [`Gate::assess_ordinary`] goes on with question 3. Only a session that question 3
+//!    would forward goes along.
 //! 3. Is there a live session? Its user may be blocked → [`Outcome::Blocked`]; the policy may want a fresh proof →
 //!    [`Outcome::Challenge`]; else [`Outcome::Forward`].
 //! 4. Is the path anonymous, and written in one way only? → [`Outcome::Forward`] without a session.
@@ -131,8 +132,13 @@ impl Gate {
         if candidates.is_empty() {
             return self.assess_ordinary(app, view);
         }
-        // A blocked user has no session; somebody else may log in on this browser.
-        let session = self.standings.session(app, &view.cookies, self.clock.now());
+        // A blocked user has no session; somebody else may log in on this browser. Nor does a session go along that
+        // must prove itself again first: what the app answers to a login that fails is passed on.
+        let now = self.clock.now();
+        let session = self
+            .standings
+            .session(app, &view.cookies, now)
+            .filter(|live| is_enough(app, view, live.session(), now));
         Outcome::Login(LoginPermit { permit: self.permit(app, view, session), candidates })
     }
 
@@ -162,11 +168,7 @@ impl Gate {
         live: Arc<LiveSession>,
         now: UnixMillis,
     ) -> Outcome {
-        let session = live.session();
-        let facts = Facts { user: &session.user.name, client: view.client };
-        if let Decision::Require(requirement) = policy::decide(app, &facts)
-            && !suffices(session, requirement, now)
-        {
+        if !is_enough(app, view, live.session(), now) {
             return self.step_up(app, view, &live, now);
         }
         let logout = watch::is_logout(app, view.path, view.query);
@@ -229,6 +231,15 @@ impl Gate {
 
     fn challenge_url(&self) -> String {
         format!("{}/challenge", self.prefix)
+    }
+}
+
+/// Whether a running session may be used from where it is used now.
+fn is_enough(app: &App, view: &RequestView<'_>, session: &Session, now: UnixMillis) -> bool {
+    let facts = Facts { user: &session.user.name, client: view.client };
+    match policy::decide(app, &facts) {
+        Decision::Exempt(_) => true,
+        Decision::Require(requirement) => suffices(session, requirement, now),
     }
 }
 

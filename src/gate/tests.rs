@@ -371,7 +371,7 @@ fn continuous_asks_again_when_the_proof_has_grown_too_old() {
         assert_eq!(world.says(&ask), too_old, "{}", ask.path);
     }
     assert_eq!(world.says(&get("/.sluis/logout")), "own", "our own way out stays open");
-    assert_eq!(world.says(&post("/login")), "login session", "somebody else may log in");
+    assert_eq!(world.says(&post("/login")), "login device", "somebody else may log in");
     assert_eq!(world.challenge_cookies(&get("/care")), 1);
 }
 
@@ -408,6 +408,28 @@ fn i2_an_exempt_session_does_not_leave_the_network_that_exempts_it() {
     assert_eq!(world.says(&get("/care")), "proof_too_old /.sluis/challenge");
     let proved = World::of(sample::app()).session(true);
     assert_eq!(proved.says(&get("/care")), "forward session");
+}
+
+// [I1 I2] The answer to a login that fails is passed on: a session that opens nothing now must not go along with it,
+// or a wrong password on a watched path (`/doku.php`) would be a way around the proof that is missing.
+#[test]
+fn i1_a_login_takes_no_session_along_that_must_prove_itself_again() {
+    let aged = World::of(App { session: long(), ..continuous(2) }).session(true);
+    assert_eq!(aged.says(&post("/login")), "login session");
+    let aged = aged.after(3);
+    assert_eq!(aged.says(&get("/care")), "proof_too_old /.sluis/challenge");
+    assert_eq!(aged.says(&post("/login")), "login device");
+
+    let exempt = Rule {
+        users: vec![],
+        networks: vec!["10.0.0.0/8".parse().unwrap()],
+        then: Then::Exempt { reason: "office".to_owned() },
+    };
+    let mut app = rules(Then::Require(sample::requirement(Duration::ZERO, false)));
+    app.policy.insert(0, exempt);
+    let world = World::of(app).session(false);
+    assert_eq!(world.says(&Ask { client: OFFICE, ..post("/login") }), "login session");
+    assert_eq!(world.says(&post("/login")), "login device");
 }
 
 #[test]
