@@ -86,8 +86,8 @@ impl UpstreamCookies {
     }
 
     /// Writes the `Cookie` header for upstream into `out`, in place of what was there (empty = send none): ours
-    /// removed, boxes of one of `scopes` opened, other boxes and plain values under sealed names dropped, pieces
-    /// that are no cookies dropped, the rest as it came.
+    /// removed, boxes of one of `scopes` opened, other boxes and plain values under sealed names (or what some
+    /// app may read as one) dropped, pieces that are no cookies dropped, the rest as it came.
     pub fn up<'a>(
         &self,
         app: &App,
@@ -196,8 +196,7 @@ impl UpstreamCookies {
                 Content::NoBox => out.truncate(start),
             }
         }
-        let sealed = is_sealed_by_config(app, pair.name) || contains(learned.of(&app.id), pair.name);
-        if sealed && !is_exempt(app, pair.name) {
+        if !is_exempt(app, pair.name) && may_read_as_sealed(app, learned.of(&app.id), pair) {
             return false;
         }
         out.extend_from_slice(pair.whole);
@@ -349,12 +348,28 @@ fn is_exempt(app: &App, name: &[u8]) -> bool {
     app.cookies.exempt.iter().any(|exempt| exempt.as_bytes() == name)
 }
 
+/// Whether some app would find a sealed name in this pair. PHP reads `my.sid`, `my sid` and (once) `my%2Esid` as
+/// `my_sid`, ASP.NET minds no case; old parsers split at commas (RFC 2109) or white space too.
+fn may_read_as_sealed(app: &App, learned: &[Box<[u8]>], pair: &Pair<'_>) -> bool {
+    let is_sealed = |name: &[u8]| {
+        is_sealed_by_config(app, name)
+            || contains(learned, name)
+            || sealed_by_config(app).any(|known| spelling::same(known.as_bytes(), name))
+            || learned.iter().any(|known| spelling::same(known, name))
+    };
+    is_sealed(pair.name) || spelling::hidden_names(pair.whole).any(is_sealed)
+}
+
 /// Sealed although nobody has seen it `HttpOnly`. The cookie that tells a login is always one of them: a plain one
 /// would be a session of before the installation.
 fn is_sealed_by_config(app: &App, name: &[u8]) -> bool {
-    let is_name = |known: &String| known.as_bytes() == name;
-    app.login.success.cookie.as_ref().is_some_and(is_name) || app.cookies.seal.iter().any(is_name)
+    sealed_by_config(app).any(|known| known.as_bytes() == name)
 }
 
+fn sealed_by_config(app: &App) -> impl Iterator<Item = &String> {
+    app.login.success.cookie.iter().chain(&app.cookies.seal)
+}
+
+mod spelling;
 #[cfg(test)]
 mod tests;
