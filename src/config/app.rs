@@ -30,6 +30,8 @@ pub struct App {
     pub anonymous: Vec<PathPattern>,
     /// What its protected paths may have although it can be read in two ways.
     pub tolerate: Tolerance,
+    /// Foreign origins whose pages may open its websockets: `scheme://host[:port]` in lower case.
+    pub websocket_origins: Vec<String>,
     /// Which of the app's cookies are sealed.
     pub cookies: Cookies,
     /// How long a session lives.

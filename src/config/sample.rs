@@ -44,6 +44,7 @@ pub(crate) fn app() -> App {
         logout_paths: vec!["/logout".to_owned()],
         anonymous: vec![PathPattern::Exact("/login".to_owned()), PathPattern::Below("/static/".to_owned())],
         tolerate: Tolerance::NONE,
+        websocket_origins: Vec::new(),
         cookies: Cookies::default(),
         session: SessionLimits { idle: Duration::from_secs(3600), max: Duration::from_secs(12 * 3600) },
         policy: vec![Rule {

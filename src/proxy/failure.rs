@@ -31,6 +31,8 @@ pub enum Cause {
     HeaderTooLarge,
     /// The user is blocked.
     Blocked,
+    /// A page of another origin wants a websocket in the name of the session.
+    ForeignOrigin,
     /// The store failed, or the machine gave no random bytes.
     Store,
     /// No upstream is well.
@@ -50,7 +52,7 @@ impl Cause {
     pub const fn status(self) -> Option<StatusCode> {
         Some(match self {
             Self::Malformed(_) | Self::UserName => StatusCode::BAD_REQUEST,
-            Self::Blocked => StatusCode::FORBIDDEN,
+            Self::Blocked | Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::ClientTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge | Self::LoginTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -78,6 +80,7 @@ impl Cause {
             Self::Expectation => "expectation",
             Self::HeaderTooLarge => "header_too_large",
             Self::Blocked => "blocked",
+            Self::ForeignOrigin => "foreign_origin",
             Self::Store => "store",
             Self::NoUpstream => "no_upstream",
             Self::Upstream(_) => "upstream",

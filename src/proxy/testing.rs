@@ -53,6 +53,7 @@ pub fn app(id: &str, hosts: &[&str]) -> App {
         logout_paths: vec!["/logout".to_owned()],
         anonymous: vec![app::PathPattern::Exact("/login".to_owned())],
         tolerate: Tolerance::NONE,
+        websocket_origins: vec!["https://portal.example".to_owned()],
         cookies: app::Cookies::default(),
         session: app::SessionLimits { idle: Duration::from_secs(3600), max: Duration::from_secs(36000) },
         policy: vec![app::Rule {

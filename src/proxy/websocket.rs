@@ -1,19 +1,24 @@
 //! A permitted websocket upgrade: taken over from pingora, opened and run by ourselves (see [`super::tunnel`]), so
 //! that it ends the moment its session does.
+//!
+//! Browsers let any page open a websocket to anywhere, cookies included, and ask nobody; so one that uses a session
+//! must come from a page of the app's own origin, or of one that the configuration names (ASVS 4.4.2).
 
+use http::{HeaderMap, header};
 use pingora::proxy::Session;
 
 use super::{
     Proxy,
     context::Context,
     failure::Cause,
-    forward,
+    forward, intake,
     site::MOST_TRIES,
     tunnel::{self, Entry, Limits, Opened, Owner, TunnelError},
 };
 use crate::{
     gate::{Outcome, Permit},
     metrics::UpstreamError,
+    session::cookie::Kind,
 };
 
 impl Proxy {
@@ -24,6 +29,14 @@ impl Proxy {
         ctx: &mut Context,
         permit: Permit,
     ) -> pingora::Result<bool> {
+        if permit.session().is_some() {
+            let header = session.req_header();
+            let (allowed, own) = (&permit.app().websocket_origins, intake::authority(header));
+            let secure = self.parts.names.name(Kind::Session).starts_with("__Host-");
+            if !may_open(&header.headers, own, secure, allowed) {
+                return self.refuse(session, ctx, Cause::ForeignOrigin).await;
+            }
+        }
         let owner = permit.session().map(|live| Owner::from(live.session()));
         let limits = self.tunnel_limits(&permit);
         let entry = self.parts.tunnels.enter(owner);
@@ -117,6 +130,23 @@ impl Proxy {
     }
 }
 
+/// Whether the page that wants it may. Without `Origin` it is no browser (RFC 6455, section 4.1), and no page behind
+/// it that somebody else made. `authority` is the host as the browser knows it; `secure`: it speaks https with us.
+fn may_open(headers: &HeaderMap, authority: &str, secure: bool, allowed: &[String]) -> bool {
+    let mut lines = headers.get_all(header::ORIGIN).iter();
+    let origin = match (lines.next(), lines.next()) {
+        (None, _) => return true,
+        (Some(origin), None) => origin.to_str().unwrap_or_default().to_ascii_lowercase(),
+        (Some(_), Some(_)) => return false,
+    };
+    let own = match origin.split_once("://") {
+        Some(("https", host)) => host == authority.strip_suffix(":443").unwrap_or(authority),
+        Some(("http", host)) if !secure => host == authority.strip_suffix(":80").unwrap_or(authority),
+        _ => false,
+    };
+    own || allowed.contains(&origin)
+}
+
 fn cause_of(error: &TunnelError) -> Cause {
     match error {
         TunnelError::Request => Cause::Malformed("the target is no URI"),
@@ -124,5 +154,44 @@ fn cause_of(error: &TunnelError) -> Cause {
         TunnelError::UpstreamTimeout => Cause::UpstreamTooSlow(UpstreamError::ReadTimeout),
         TunnelError::OtherProtocol => Cause::Upstream(UpstreamError::Protocol),
         TunnelError::Downstream(_) => Cause::ClientGone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(origins: &[&str], authority: &str, secure: bool) -> bool {
+        let mut headers = HeaderMap::new();
+        for origin in origins {
+            headers.append(header::ORIGIN, origin.parse().unwrap());
+        }
+        may_open(&headers, authority, secure, &["https://portal.example".to_owned()])
+    }
+
+    /// [ASVS 4.4.2]
+    #[test]
+    fn only_pages_of_the_own_origin_and_named_ones_open_websockets() {
+        assert!(asked(&[], "ecd.example", true), "no browser");
+        assert!(asked(&["https://ecd.example"], "ecd.example", true));
+        assert!(asked(&["https://ECD.example"], "ecd.example:443", true));
+        assert!(asked(&["https://ecd.example:8443"], "ecd.example:8443", true));
+        assert!(asked(&["http://localhost:8080"], "localhost:8080", false));
+        assert!(asked(&["https://portal.example"], "ecd.example", true), "named");
+        for origin in [
+            "null",
+            "",
+            "http://ecd.example",
+            "https://evil.example",
+            "https://ecd.example.evil.example",
+            "https://ecd.example:444",
+            "https://sub.ecd.example",
+            "https://portal.example.evil.example",
+            "http://portal.example",
+            "ecd.example",
+        ] {
+            assert!(!asked(&[origin], "ecd.example", true), "{origin:?}");
+        }
+        assert!(!asked(&["https://ecd.example", "https://ecd.example"], "ecd.example", true), "twice");
     }
 }

@@ -38,6 +38,9 @@ pub struct App {
     /// What protected paths of an old app may have although it can be read in two ways; never anonymous ones.
     #[serde(default)]
     pub tolerate: Vec<Tolerated>,
+    /// Pages of which other origins may open its websockets (`https://portal.example.org`); its own always may.
+    #[serde(default)]
+    pub websocket_origins: Vec<String>,
     /// Which of its cookies are sealed to the session. All that are `HttpOnly` are, unless exempted.
     #[serde(default)]
     pub cookies: Cookies,

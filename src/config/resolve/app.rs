@@ -101,6 +101,7 @@ fn app(reader: &mut Reader<'_>, raw: &raw::App, place: &Place<'_>, prefix: &str,
         logout_paths: logout(reader, &raw.logout, &at("logout")),
         anonymous,
         tolerate: tolerance(&raw.tolerate),
+        websocket_origins: origins(reader, &raw.websocket_origins, &at("websocket_origins")),
         cookies: cookies(reader, &raw.cookies, &at("cookies")),
         session: session(reader, &raw.session, &at("session")),
         policy: policy::policy(reader, &raw.policy, &at("policy"), &login.name),
@@ -253,6 +254,28 @@ fn tolerance(typed: &[Tolerated]) -> Tolerance {
         encoded_slash: typed.contains(&Tolerated::EncodedSlash),
         non_utf8: typed.contains(&Tolerated::NonUtf8),
     }
+}
+
+/// As browsers write them in `Origin` (RFC 6454, section 6.2).
+fn origins(reader: &mut Reader<'_>, typed: &[String], place: &Place<'_>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (index, origin) in typed.iter().enumerate() {
+        let lower = origin.to_ascii_lowercase();
+        let host = ["https://", "http://"].iter().find_map(|scheme| lower.strip_prefix(scheme));
+        let (host, port) = host.map_or(("", None), |rest| match rest.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (rest, None),
+        });
+        if !is_host_name(host) || port.is_some_and(|port| port.parse::<u16>().is_err()) {
+            reader.report.bad(
+                &place.item(index),
+                origin,
+                "an origin as browsers send it: https://host or https://host:port",
+            );
+        }
+        found.push(lower);
+    }
+    found
 }
 
 fn cookies(reader: &mut Reader<'_>, typed: &raw::Cookies, place: &Place<'_>) -> Cookies {
