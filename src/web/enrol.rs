@@ -58,6 +58,10 @@ pub(super) async fn confirm(visitor: Visitor, body: Body) -> Response {
 }
 
 async fn offer(visitor: &Visitor) -> Result<Answer, Fault> {
+    // The page has a secret on it: no script of the app gets to read that.
+    if !forms::by_navigation(visitor.headers()) {
+        return Err(Fault::Status(StatusCode::FORBIDDEN));
+    }
     let candidate = candidate(visitor).await?;
     visitor.pages.metrics.enrolments.count(Method::Totp, Enrolment::Offered);
     form(visitor, &candidate, None, None)

@@ -27,7 +27,7 @@ impl Form {
     /// When it came from elsewhere, is too large, or cannot be read in one way only.
     pub async fn read(visitor: &Visitor, body: Body) -> Result<Self, Fault> {
         let headers = visitor.headers();
-        if !same_origin(headers, &visitor.visit.authority, visitor.secure()) {
+        if !same_origin(headers, &visitor.visit.authority, visitor.secure()) || !by_navigation(headers) {
             return Err(Fault::ForeignForm);
         }
         let kind = text(headers, &header::CONTENT_TYPE).unwrap_or_default();
@@ -77,6 +77,16 @@ fn genuine(keyring: &Keyring, purpose: &'static str, id: &[u8; 16], token: &str)
     let Ok(bytes) = BASE64URL_NOPAD.decode(token.as_bytes()) else { return false };
     let Some((key, tag)) = bytes.split_first_chunk::<{ size_of::<KeyId>() }>() else { return false };
     keyring.verify(DOMAIN, *key, &[purpose.as_bytes(), id], tag)
+}
+
+/// Whether a person's navigation asks, as far as the browser tells. Our pages share their origin with the app, and a
+/// script that somebody smuggled into the app could read them or post to them; what these two headers say it cannot
+/// change (threats D17).
+pub(super) fn by_navigation(headers: &HeaderMap) -> bool {
+    [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")].into_iter().all(|(name, wanted)| {
+        let name = HeaderName::from_static(name);
+        !headers.contains_key(&name) || text(headers, &name) == Some(wanted)
+    })
 }
 
 /// Whether a browser says that the request came from a page of this very origin. `Sec-Fetch-Site` where there is

@@ -194,6 +194,32 @@ async fn e6_whoever_has_only_the_password_gets_no_qr_once_there_is_an_authentica
     assert_eq!(house.store.authenticators(&house.user("anna")).await.unwrap().len(), 1);
 }
 
+/// [threats D17] A script inside the app shares the origin of our pages, and cannot make a browser say that it is a
+/// person who navigates.
+#[tokio::test]
+async fn a_script_of_the_app_neither_reads_a_setup_key_nor_links_an_authenticator() {
+    let house = House::new().await;
+    let (mut anna, _) = house.verified("anna").await;
+    let page = anna.get(&house, "/.sluis/enrol").await;
+    let key = page.setup_key();
+    for script in [
+        &[("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty")][..],
+        &[("sec-fetch-mode", "same-origin"), ("sec-fetch-dest", "empty")],
+        &[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")],
+        &[("sec-fetch-mode", "navigate"), ("sec-fetch-mode", "navigate")],
+    ] {
+        anna.headers = script.to_vec();
+        let read = anna.get(&house, "/.sluis/enrol").await;
+        assert_eq!(read.status, StatusCode::FORBIDDEN, "{script:?}");
+        assert!(!read.body.contains(&key));
+        let fields = [("token", page.token()), ("code", house.code(&key)), ("name", "x".to_owned())];
+        assert_eq!(anna.post(&house, "/.sluis/enrol", &fields).await.status, StatusCode::FORBIDDEN);
+    }
+    anna.headers = vec![("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+    assert_eq!(anna.get(&house, "/.sluis/enrol").await.setup_key(), key);
+    assert_eq!(house.store.authenticators(&house.user("anna")).await.unwrap().len(), 1);
+}
+
 /// One more authenticator: with a fresh proof at once, with an old one after a new proof.
 #[tokio::test]
 async fn another_authenticator_needs_a_fresh_second_factor() {
