@@ -17,6 +17,7 @@ mod support;
 mod clients;
 mod clock;
 mod endpoints;
+mod attacks;
 mod invariants;
 mod login_watch;
 mod main_job;
