@@ -14,10 +14,10 @@
 #[expect(dead_code, reason = "a toolbox: parts are kept for their end, and not every story needs every tool")]
 mod support;
 
+mod attacks;
 mod clients;
 mod clock;
 mod endpoints;
-mod attacks;
 mod invariants;
 mod login_watch;
 mod main_job;
