@@ -84,6 +84,7 @@ impl Attempt<'_> {
 }
 
 /// What the browser gets.
+#[expect(clippy::large_enum_variant, reason = "made once for a login and taken apart at once")]
 enum Verdict {
     /// The app's own answer, dressed.
     TheApps(Box<TheApps>),
