@@ -87,7 +87,7 @@ impl Attempt<'_> {
 #[expect(clippy::large_enum_variant, reason = "made once for a login and taken apart at once")]
 enum Verdict {
     /// The app's own answer, dressed.
-    TheApps(Box<TheApps>),
+    TheApps(Box<ResponseHeader>, Bytes, Answer),
     /// The app's answer stays here; to the challenge.
     Challenge(Vec<HeaderValue>),
 }

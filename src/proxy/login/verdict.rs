@@ -143,7 +143,14 @@ impl Proxy {
         let Judged { answer, begun, .. } = judged;
         let mut header = answer.header.clone();
         let protected = matches!(scope, Some(Scope::Session(_))) || attempt.permit.session().is_some();
-        let dress = answer::Dress { site: attempt.site, scope, protected, withholds_cookies: false, cookies };
+        let dress = answer::Dress {
+            site: attempt.site,
+            scope,
+            protected,
+            withholds_cookies: false,
+            cookies,
+            upstream_host: attempt.upstream_host.clone(),
+        };
         answer::dress(&mut header, dress, &self.parts.sealer, &self.parts.admissions).await?;
         Ok(Verdict::TheApps(Box::new(header), begun, answer))
     }
