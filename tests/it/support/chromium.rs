@@ -14,7 +14,7 @@ pub struct Chromium {
     /// The window.
     pub driver: WebDriver,
     _process: Process,
-    _profile: tempfile::TempDir,
+    _profile: Profile,
 }
 
 /// What the window is like.
@@ -43,9 +43,9 @@ impl Chromium {
         let port: u16 = process.await_line("port", |line| {
             line.split("started successfully on port ").nth(1)?.trim().trim_end_matches('.').parse().ok()
         });
-        let profile = tempfile::tempdir().unwrap();
+        let profile = Profile(tempfile::tempdir().unwrap());
         let mut capabilities = DesiredCapabilities::chrome();
-        prepare(&mut capabilities, look, profile.path());
+        prepare(&mut capabilities, look, profile.0.path());
         let driver = WebDriver::new(format!("http://127.0.0.1:{port}"), capabilities).await.unwrap();
         Self { driver, _process: process, _profile: profile }
     }
@@ -100,6 +100,20 @@ impl Chromium {
     /// Closes it.
     pub async fn close(self) {
         self.driver.quit().await.unwrap();
+    }
+}
+
+/// The folder of one browser; the browser ends with it, also when its test has failed.
+struct Profile(tempfile::TempDir);
+
+impl Drop for Profile {
+    fn drop(&mut self) {
+        // ChromeDriver, killed, leaves its browser running. Chromium's lock names its process: `host-pid`.
+        let Ok(lock) = std::fs::read_link(self.0.path().join("SingletonLock")) else { return };
+        let pid = lock.to_str().and_then(|lock| lock.rsplit('-').next()?.parse().ok());
+        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
     }
 }
 
