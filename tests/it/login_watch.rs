@@ -359,11 +359,13 @@ async fn d10_a_name_of_another_form_is_refused_before_the_app_sees_it() {
 #[tokio::test]
 async fn a_login_that_is_too_large_names_the_limit() {
     let app = Guest::default();
-    let sluis = Sluis::start(&config(app.serve().await, "", ""));
+    let mut sluis = Sluis::start(&config(app.serve().await, "", ""));
     let mut browser = sluis.browser();
     let answer = log_in(&mut browser, "anna", &"x".repeat(70_000), "").await;
     assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
     assert!(answer.body.contains("limits.login_body_bytes"), "{}", answer.body);
-    assert!(sluis.process.said().contains("limits.login_body_bytes"), "and so does the log");
+    sluis
+        .process
+        .await_line("log of the limit", |line| line.contains("limits.login_body_bytes").then_some(()));
     assert_eq!(app.logins(), 0);
 }
