@@ -196,8 +196,10 @@ impl Proxy {
         };
         site.metrics.decisions.count(Reason::Logout);
         ctx.cookies = self.end(site, arrival, &live).await?;
-        // What the app sets with its answer is for the browser, no longer for the session.
-        ctx.scope = Some(Scope::Device(live.session().device));
+        // What the app sets with its answer ends with the session. An app that does not log out when it is asked to (it
+        // wants a token, or another method) sets the cookie of its running session again: outside of ours it would
+        // lend itself to somebody else's login (threats D9).
+        ctx.scope = Some(Scope::Session(live.session().id));
         ctx.answered = Answered::Forwarded;
         ctx.permit = Some(permit);
         Ok(())

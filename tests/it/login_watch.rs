@@ -56,6 +56,7 @@ impl Guest {
             .route("/login", get(form).post(submit))
             .route("/reset", get(reset))
             .route("/open", get(open))
+            .route("/logout", get(no_logout))
             .route("/whoami", get(whoami))
             .with_state(self.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -147,6 +148,12 @@ async fn submit(
 async fn reset(State(app): State<Guest>) -> Response {
     let session = app.new_session(Some("anna"));
     app.answer(Status::OK, "", &session, "welcome back".to_owned())
+}
+
+/// Wants a POST for that, but its session cookie comes with this answer as with every other.
+async fn no_logout(State(app): State<Guest>, headers: HeaderMap) -> Response {
+    let session = app.of(&headers).0.unwrap_or_else(|| app.new_session(None));
+    app.answer(Status::METHOD_NOT_ALLOWED, "", &session, String::new())
 }
 
 async fn open(headers: HeaderMap) -> String {
@@ -308,6 +315,22 @@ async fn d9_whoami_sees_a_session_of_the_device() {
         let entered = log_in(&mut browser, user, &format!("{user}-secret"), "").await;
         assert!(entered.status.is_redirection(), "{user}: {entered:?}");
     }
+}
+
+/// [I5 D9] An app that does not log out leaves nothing of its session to the device: somebody else's login would stand on
+/// it.
+#[tokio::test]
+async fn d9_a_logout_that_the_app_refuses_leaves_no_session_behind() {
+    let app = Guest::default();
+    let sluis = Sluis::start(&config(app.serve().await, "", ""));
+    let (mut browser, _) = anna_inside(&sluis).await;
+    assert_eq!(browser.get("/logout").await.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(browser.get("/").await.status, StatusCode::SEE_OTHER);
+    let answer = log_in(&mut browser, "carla", "not-the-password", "").await;
+    assert!(answer.body.starts_with("wrong password"), "{answer:?}");
+    let entered = log_in(&mut browser, "carla", "carla-secret", "").await;
+    assert_eq!(entered.location(), "/", "{entered:?}");
+    assert_eq!(browser.get("/").await.body, "the records of carla");
 }
 
 /// [D9] What an app may take for a login in `Authorization` does not reach it; a bearer token does; both when configured.

@@ -33,7 +33,8 @@ impl Proxy {
         // Never to another user's session: should the app have let them in without our seeing it, one user's
         // account would be open under another's second factor.
         let device = attempt.permit.device().map(Scope::Device);
-        let scope = goes_on.map(|live| Scope::Session(live.session().id)).or(device);
+        // With that user's own cookies along, the app's are theirs: when their session has ended, so have those.
+        let scope = attempt.same_user().map(|live| Scope::Session(live.session().id)).or(device);
         self.the_apps(attempt, judged, scope, cookies).await
     }
 
