@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+pub mod feed;
 pub mod memory;
 pub mod metered;
 pub mod sqlite;
