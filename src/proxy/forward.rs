@@ -46,8 +46,8 @@ pub fn dress(
     dress: &Dress<'_>,
     cookies: &UpstreamCookies,
 ) -> Result<(), Cause> {
-    if !dress.site.app.headers.pass_authorization {
-        remove_credentials(request);
+    if hides_credentials(dress.site, original) {
+        request.remove_header(&header::AUTHORIZATION);
     }
     set_cookie(request, original, dress, cookies)?;
     set_origin(request, original, dress).map_err(|_| Cause::Internal)?;
@@ -59,19 +59,19 @@ pub fn dress(
     Ok(())
 }
 
-/// Some apps take user name and password from `Authorization` on any path, beside their own form: that would be a login
-/// which nobody watches (threats D9). Only a bearer token says nothing of that kind.
-fn remove_credentials(request: &mut RequestHeader) {
+/// Whether the app must not see `Authorization`. Some take user name and password from it on any path, beside their
+/// own form: that would be a login which nobody watches (threats D9). Only a bearer token says nothing of that kind.
+pub fn hides_credentials(site: &Site, original: &RequestHeader) -> bool {
+    !site.app.headers.pass_authorization && has_credentials(original)
+}
+
+fn has_credentials(original: &RequestHeader) -> bool {
     let is_bearer = |value: &HeaderValue| {
         let scheme = value.as_bytes().split(u8::is_ascii_whitespace).next().unwrap_or_default();
         scheme.eq_ignore_ascii_case(b"bearer")
     };
-    let mut lines = request.headers.get_all(header::AUTHORIZATION).iter();
-    if let Some(first) = lines.next()
-        && (!is_bearer(first) || lines.next().is_some())
-    {
-        request.remove_header(&header::AUTHORIZATION);
-    }
+    let mut lines = original.headers.get_all(header::AUTHORIZATION).iter();
+    lines.next().is_some_and(|first| !is_bearer(first) || lines.next().is_some())
 }
 
 /// The app's own cookies, opened; ours and those of other scopes left out. One line, since HTTP/1 knows no more
@@ -105,22 +105,35 @@ fn set_origin(
     original: &RequestHeader,
     dress: &Dress<'_>,
 ) -> pingora::Result<()> {
-    let arrival = dress.arrival;
-    request.insert_header("X-Forwarded-For", address_value(arrival.client))?;
-    let proto = if arrival.https { "https" } else { "http" };
-    request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(proto))?;
-    if let Some(host) = original.headers.get(header::HOST) {
-        request.insert_header("X-Forwarded-Host", host.clone())?;
-    }
-    request.insert_header("X-Request-Id", arrival.id.as_str())?;
-    if let Some(trace) = &arrival.trace {
-        request.insert_header("traceparent", trace.clone())?;
+    let mut outcome = Ok(());
+    tell_origin(original, dress, |name, value| {
+        if outcome.is_ok() {
+            outcome = request.insert_header(name, value);
+        }
+    });
+    outcome?;
+    if dress.arrival.trace.is_some() {
         request.remove_header(&TRACESTATE);
     }
     if let Some(host) = dress.host {
         request.insert_header("Host", host.clone())?;
     }
     Ok(())
+}
+
+/// Hands over name and value of each field that tells the app of the request's origin. The client's own fields of
+/// these names are gone since `intake`, but for a `traceparent` (and its `tracestate`) that is replaced here.
+pub fn tell_origin(original: &RequestHeader, dress: &Dress<'_>, mut tell: impl FnMut(&'static str, &[u8])) {
+    let arrival = dress.arrival;
+    with_text(arrival.client, |address| tell("X-Forwarded-For", address));
+    tell("X-Forwarded-Proto", if arrival.https { b"https" } else { b"http" });
+    if let Some(host) = original.headers.get(header::HOST) {
+        tell("X-Forwarded-Host", host.as_bytes());
+    }
+    tell("X-Request-Id", arrival.id.as_str().as_bytes());
+    if let Some(trace) = &arrival.trace {
+        tell("traceparent", trace.as_bytes());
+    }
 }
 
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -218,28 +231,30 @@ fn resolve_dots(target: &str) -> String {
     out
 }
 
-/// An address as a header value, without the detour over a `String` for the usual kind.
-fn address_value(address: IpAddr) -> HeaderValue {
-    let text = match address {
-        IpAddr::V4(v4) => {
-            let mut text = Vec::with_capacity(15);
-            for (place, octet) in v4.octets().into_iter().enumerate() {
-                if place > 0 {
-                    text.push(b'.');
-                }
-                if octet >= 100 {
-                    text.push(b'0' + octet / 100);
-                }
-                if octet >= 10 {
-                    text.push(b'0' + octet / 10 % 10);
-                }
-                text.push(b'0' + octet % 10);
-            }
-            text
+/// Hands over an address as text; the usual kind without a detour over a `String`.
+fn with_text(address: IpAddr, then: impl FnOnce(&[u8])) {
+    let IpAddr::V4(v4) = address else { return then(address.to_string().as_bytes()) };
+    let mut text = [0; 15];
+    let mut length = 0;
+    let mut push = |byte: u8| {
+        if let Some(place) = text.get_mut(length) {
+            *place = byte;
+            length += 1;
         }
-        IpAddr::V6(v6) => v6.to_string().into_bytes(),
     };
-    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("unknown"))
+    for (place, octet) in v4.octets().into_iter().enumerate() {
+        if place > 0 {
+            push(b'.');
+        }
+        if octet >= 100 {
+            push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            push(b'0' + octet / 10 % 10);
+        }
+        push(b'0' + octet % 10);
+    }
+    then(text.get(..length).unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -249,7 +264,7 @@ mod tests {
     #[test]
     fn addresses_are_written_as_they_are() {
         for text in ["0.0.0.0", "1.20.255.9", "10.100.0.10", "192.0.2.199", "2001:db8::1", "::"] {
-            assert_eq!(address_value(text.parse().unwrap()), text);
+            with_text(text.parse().unwrap(), |written| assert_eq!(written, text.as_bytes()));
         }
     }
 
@@ -291,8 +306,7 @@ mod tests {
             for line in lines {
                 request.append_header("Authorization", *line).unwrap();
             }
-            remove_credentials(&mut request);
-            assert_eq!(request.headers.get_all(header::AUTHORIZATION).iter().count(), left, "{lines:?}");
+            assert_eq!(has_credentials(&request), left == 0, "{lines:?}");
         }
     }
 

@@ -12,6 +12,7 @@ mod arrival;
 mod body;
 mod context;
 pub mod edge;
+mod exchange;
 mod failure;
 mod forward;
 pub mod headers;
@@ -46,6 +47,7 @@ use pingora::{
 use self::{
     arrival::{Arrival, Connection, Ids},
     context::Context,
+    exchange::Exchanges,
     failure::Cause,
     roundtrip::RoundTrips,
     site::{Site, Sites},
@@ -107,6 +109,7 @@ pub struct Proxy {
     sites: Sites,
     ids: Ids,
     trips: RoundTrips,
+    exchanges: Exchanges,
 }
 
 impl Proxy {
@@ -116,7 +119,13 @@ impl Proxy {
     /// When the machine gives no random bytes.
     pub fn new(parts: Parts, random: &dyn Random) -> Result<Self, NoRandomness> {
         let sites = Sites::new(parts.apps.clone(), &parts.metrics, &parts.upstreams);
-        Ok(Self { sites, ids: Ids::new(random)?, trips: RoundTrips::new(), parts })
+        Ok(Self {
+            sites,
+            ids: Ids::new(random)?,
+            trips: RoundTrips::new(),
+            exchanges: Exchanges::default(),
+            parts,
+        })
     }
 
     /// From bytes to an outcome: makes the request canonical and asks the gate.
@@ -236,16 +245,44 @@ impl Proxy {
         request: &mut RequestHeader,
         ctx: &Context,
     ) -> Result<(), Cause> {
+        self.dressed(ctx, |dress| forward::dress(request, original, dress, &self.parts.sealer))
+    }
+
+    /// Hands over how the request of `ctx` is dressed.
+    fn dressed<T>(
+        &self,
+        ctx: &Context,
+        then: impl FnOnce(&forward::Dress<'_>) -> Result<T, Cause>,
+    ) -> Result<T, Cause> {
         let (Some(arrival), Some(permit), Some(site)) =
             (ctx.arrival.as_ref(), ctx.permit.as_ref(), self.site(ctx))
         else {
             return Err(Cause::Internal);
         };
         let scope = permit.scope();
-        let host = ctx.upstream_host.as_ref();
         let session = permit.session().map(AsRef::as_ref);
-        let dress = forward::Dress { site, arrival, session, scopes: scope.as_slice(), host };
-        forward::dress(request, original, &dress, &self.parts.sealer)
+        let host = ctx.upstream_host.as_ref();
+        then(&forward::Dress { site, arrival, session, scopes: scope.as_slice(), host })
+    }
+
+    /// The header of the app's answer has come.
+    async fn take_answer(
+        &self,
+        session: &Session,
+        header: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        if header.status.is_informational() && header.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
+        // An app may answer before it has read everything; how fast the rest comes does not matter any more.
+        ctx.end_body(session);
+        let time = ctx.sent.map(|sent| sent.elapsed());
+        ctx.upstream_time = time;
+        if let Some(time) = time {
+            self.metrics(ctx).upstream_seconds.observe(time.as_secs_f64());
+        }
+        self.dress_answer(header, ctx).await.map_err(Cause::into_error)
     }
 
     async fn dress_answer(&self, header: &mut ResponseHeader, ctx: &Context) -> Result<(), Cause> {

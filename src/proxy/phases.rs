@@ -14,7 +14,7 @@ use pingora::{
 };
 use tracing::Level;
 
-use super::{Proxy, context::Context, failure::Cause, site::MOST_TRIES, tunnel};
+use super::{Proxy, context::Context, exchange, failure::Cause, site::MOST_TRIES, tunnel};
 use crate::gate::{Outcome, Permit};
 
 /// Access lines can be switched off or on by themselves: `info,sluis::access=off`.
@@ -54,6 +54,10 @@ impl ProxyHttp for Proxy {
         let answered = match self.decide(session, ctx) {
             Ok(Outcome::Forward(permit)) if is_ordinary(session, &permit) => {
                 match self.let_pass(ctx, permit) {
+                    Ok(()) if self.site(ctx).is_some_and(|site| exchange::is_usual(session, ctx, site)) => {
+                        self.exchange(session, ctx).await?;
+                        true
+                    }
                     Ok(()) => false,
                     Err(cause) => self.detour(session, ctx, Err(cause)).await?,
                 }
@@ -133,17 +137,7 @@ impl ProxyHttp for Proxy {
         header: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        if header.status.is_informational() && header.status != http::StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(());
-        }
-        // An app may answer before it has read everything; how fast the rest comes does not matter any more.
-        ctx.end_body(session);
-        let time = ctx.sent.map(|sent| sent.elapsed());
-        ctx.upstream_time = time;
-        if let Some(time) = time {
-            self.metrics(ctx).upstream_seconds.observe(time.as_secs_f64());
-        }
-        self.dress_answer(header, ctx).await.map_err(Cause::into_error)
+        self.take_answer(session, header, ctx).await
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {

@@ -13,7 +13,7 @@ use pingora::upstreams::peer::{HttpPeer, Peer as _};
 use super::{
     failure::Cause,
     headers::Managed,
-    upstreams::{Chosen, Pool, Upstreams},
+    upstreams::{Chosen, Pool, Server, Upstreams},
 };
 use crate::{
     config::App,
@@ -95,6 +95,14 @@ impl Site {
     /// When the app has none whose address is known.
     pub fn choose(&self) -> Result<Chosen<'_>, Cause> {
         self.pool.as_ref().and_then(|pool| pool.choose()).ok_or(Cause::NoUpstream)
+    }
+
+    /// The same for a request that does not go through pingora's connector.
+    ///
+    /// # Errors
+    /// When the app has none whose address is known.
+    pub fn pick(&self) -> Result<Server<'_>, Cause> {
+        self.pool.as_ref().and_then(|pool| pool.pick()).ok_or(Cause::NoUpstream)
     }
 
     /// Notes that a connection to a server failed before anything was sent. Whether another one can be tried.

@@ -32,15 +32,15 @@ use crate::{
 };
 
 /// An app of which each answer is written down beforehand, and which tells what it got.
-struct TestApp {
-    address: SocketAddr,
+pub(super) struct TestApp {
+    pub address: SocketAddr,
     got: mpsc::UnboundedReceiver<String>,
 }
 
 impl TestApp {
     /// Answers each request with what `answer` makes of its head; reads bodies by `Content-Length` or to the last
     /// chunk.
-    async fn start(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+    pub async fn start(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (tell, got) = mpsc::unbounded_channel();
@@ -62,7 +62,7 @@ impl TestApp {
         Self { address, got }
     }
 
-    async fn next(&mut self) -> String {
+    pub async fn next(&mut self) -> String {
         tokio::time::timeout(Duration::from_secs(5), self.got.recv())
             .await
             .expect("the app was asked")
@@ -74,7 +74,7 @@ impl TestApp {
     }
 }
 
-async fn read_request(stream: &mut TcpStream) -> Option<String> {
+pub(super) async fn read_request(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -101,12 +101,12 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
 }
 
 /// The proxy on a port of its own.
-struct Running {
-    address: SocketAddr,
+pub(super) struct Running {
+    pub address: SocketAddr,
     metrics: Arc<Metrics>,
 }
 
-async fn run(apps: Vec<App>, store: store::SharedStore) -> Running {
+pub(super) async fn run(apps: Vec<App>, store: store::SharedStore) -> Running {
     let clock: SharedClock = Arc::new(SystemClock);
     let random = Arc::new(SystemRandom);
     let keyring = Arc::new(Keyring::new(&[SecretBytes::new(vec![7; 32])], random.clone()).unwrap());
@@ -168,7 +168,7 @@ async fn run(apps: Vec<App>, store: store::SharedStore) -> Running {
 
 impl Running {
     /// Sends bytes, reads to the end of the connection or for as long as something comes.
-    async fn send(&self, request: &str) -> Reply {
+    pub async fn send(&self, request: &str) -> Reply {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut bytes = Vec::new();
@@ -179,7 +179,7 @@ impl Running {
         Reply(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    async fn get(&self, path: &str, lines: &str) -> Reply {
+    pub async fn get(&self, path: &str, lines: &str) -> Reply {
         self.send(&format!("GET {path} HTTP/1.1\r\nHost: ecd.example\r\nConnection: close\r\n{lines}\r\n"))
             .await
     }
@@ -194,17 +194,17 @@ impl Running {
     }
 }
 
-struct Reply(String);
+pub(super) struct Reply(pub String);
 
 impl Reply {
-    fn status(&self) -> u16 {
+    pub fn status(&self) -> u16 {
         self.0
             .get(9..12)
             .and_then(|code| code.parse().ok())
             .unwrap_or_else(|| panic!("no answer: {:?}", self.0))
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.head().lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then(|| value.trim())
@@ -215,7 +215,7 @@ impl Reply {
         self.0.split("\r\n\r\n").next().unwrap()
     }
 
-    fn body(&self) -> &str {
+    pub fn body(&self) -> &str {
         self.0.split_once("\r\n\r\n").unwrap().1
     }
 
@@ -242,12 +242,12 @@ fn has(request: &str, line: &str) -> bool {
     request.lines().any(|l| l.eq_ignore_ascii_case(line))
 }
 
-fn ok(body: &str) -> String {
+pub(super) fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
 /// `anna` may pass without second factor, everybody else may not.
-fn app_at(address: SocketAddr) -> App {
+pub(super) fn app_at(address: SocketAddr) -> App {
     let mut app = testing::app("ecd", &["ecd.example"]);
     app.upstreams[0].addresses = vec![address];
     app.upstreams[0].port = address.port();

@@ -96,12 +96,24 @@ impl UpstreamCookies {
         out: &mut Vec<u8>,
     ) {
         out.clear();
+        self.append_up(app, lines, scopes, out);
+    }
+
+    /// The same behind what stands in `out`, which stays as it is when nothing is to be sent.
+    pub fn append_up<'a>(
+        &self,
+        app: &App,
+        lines: impl Iterator<Item = &'a [u8]>,
+        scopes: &[Scope],
+        out: &mut Vec<u8>,
+    ) {
+        let first = out.len();
         let learned = self.learned.snapshot();
         for pair in
             lines.flat_map(pairs).filter(|pair| is_well_formed(pair) && !self.names.is_ours(pair.name))
         {
             let start = out.len();
-            if start > 0 {
+            if start > first {
                 out.extend_from_slice(b"; ");
             }
             if !self.put(app, &learned, &pair, scopes, out) {

@@ -39,6 +39,8 @@ pub struct Connection {
     reading: AtomicU8,
     /// Request bodies that are still coming in.
     bodies: AtomicU32,
+    /// When the app has been silent for too long; 0 = nobody waits for it. HTTP/1 only.
+    app_due: AtomicU32,
     /// Ticks spent waiting for a body in the present window, and bytes that came in it.
     window: AtomicU32,
     window_bytes: AtomicU64,
@@ -48,11 +50,20 @@ pub struct Connection {
 
 /// The connection on which a request came; `None` only for sessions that were not made by the edge.
 pub fn of(session: &ServerSession) -> Option<&Connection> {
+    arc_of(session).map(|connection| &**connection)
+}
+
+/// The same, to be held while the session is at work.
+pub fn shared_of(session: &ServerSession) -> Option<Arc<Connection>> {
+    arc_of(session).cloned()
+}
+
+fn arc_of(session: &ServerSession) -> Option<&Arc<Connection>> {
     if let Some(stream) = session.stream() {
-        return stream.as_any().downcast_ref::<ClientStream>().map(|stream| &**stream.connection());
+        return stream.as_any().downcast_ref::<ClientStream>().map(ClientStream::connection);
     }
     let proxy = session.digest()?.proxy_digest.as_ref()?;
-    proxy.user_data.as_ref()?.downcast_ref::<Arc<Connection>>().map(|connection| &**connection)
+    proxy.user_data.as_ref()?.downcast_ref::<Arc<Connection>>()
 }
 
 /// What a connection is doing.
@@ -109,6 +120,7 @@ impl Connection {
             stalled: AtomicU32::new(0),
             reading: AtomicU8::new(0),
             bodies: AtomicU32::new(0),
+            app_due: AtomicU32::new(0),
             window: AtomicU32::new(0),
             window_bytes: AtomicU64::new(0),
             end: AtomicU8::new(0),
@@ -148,6 +160,24 @@ impl Connection {
     /// That body has come in whole, or will not be read any further.
     pub fn body_ended(&self) {
         let _ = self.bodies.fetch_update(Relaxed, Relaxed, |bodies| bodies.checked_sub(1));
+    }
+
+    /// HTTP/1: from now on the app may be silent for so long. Wakes whoever waits to read from the client when the
+    /// time is over, at most two ticks late.
+    pub fn awaits_app(&self, limit: Duration) {
+        let ticks = ticks(limit, self.ticker.tick).saturating_add(1);
+        self.app_due.store(self.ticker.now().saturating_add(ticks), Relaxed);
+    }
+
+    /// It has said something.
+    pub fn hears_app(&self) {
+        self.app_due.store(0, Relaxed);
+    }
+
+    /// Whether that time is over.
+    pub fn app_is_late(&self) -> bool {
+        let due = self.app_due.load(Relaxed);
+        due != 0 && self.ticker.now() >= due
     }
 
     pub(super) fn enter(&self, phase: Phase) {
@@ -264,6 +294,12 @@ impl Ticker {
     }
 }
 
+fn ticks(d: Duration, tick: Duration) -> u32 {
+    // 64 bits of nanoseconds are 584 years; a division of 128 bits would be slow.
+    let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
+    u32::try_from(nanos(d).div_ceil(nanos(tick).max(1))).unwrap_or(u32::MAX)
+}
+
 /// Limits, in ticks. 0 = none.
 struct Rules {
     header: u32,
@@ -276,10 +312,7 @@ struct Rules {
 
 impl Rules {
     fn new(limits: &Limits, tick: Duration) -> Self {
-        let ticks = |d: Duration| {
-            let n = d.as_nanos().div_ceil(tick.as_nanos().max(1));
-            u32::try_from(n).unwrap_or(u32::MAX)
-        };
+        let ticks = |d: Duration| ticks(d, tick);
         let window = BODY_WINDOW;
         Self {
             header: ticks(limits.header_timeout),
@@ -336,11 +369,14 @@ impl Sweeper {
     fn sweep(&self, stopping: bool) {
         // Only our own reference is left of those that are gone.
         self.connections.lock().retain(|connection| {
-            if let Some(end) = connection.judge(&self.rules, stopping) {
+            let end = connection.judge(&self.rules, stopping);
+            if let Some(end) = end {
                 connection.end.store(end as u8, Relaxed);
-                if let Some(waker) = connection.waker.lock().take() {
-                    waker.wake();
-                }
+            }
+            if (end.is_some() || connection.app_is_late())
+                && let Some(waker) = connection.waker.lock().take()
+            {
+                waker.wake();
             }
             Arc::strong_count(connection) > 1
         });
@@ -459,6 +495,27 @@ mod tests {
         assert_eq!(at.pass(300, waiting), None);
         at.1.body_begun();
         assert_eq!(at.pass(62, waiting), Some(End::Stalled));
+    }
+
+    #[test]
+    fn a_silent_app_wakes_whoever_waits_for_it() {
+        struct Woken(std::sync::atomic::AtomicBool);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Relaxed);
+            }
+        }
+        let at = Clocked::new(false);
+        at.1.enter(Phase::Exchange);
+        at.1.awaits_app(Duration::from_secs(5));
+        let woken = Arc::new(Woken(false.into()));
+        at.1.waits_to_read(&Waker::from(Arc::clone(&woken)));
+        assert_eq!(at.pass(5, |_| ()), None);
+        assert!(!at.1.app_is_late() && !woken.0.load(Relaxed));
+        assert_eq!(at.pass(1, |_| ()), None, "its connection goes on: there is an answer to give");
+        assert!(at.1.app_is_late() && woken.0.load(Relaxed));
+        at.1.hears_app();
+        assert!(!at.1.app_is_late());
     }
 
     #[test]

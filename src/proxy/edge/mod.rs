@@ -47,7 +47,7 @@ use tokio::{
 };
 
 pub use self::{
-    connection::{Connection, of},
+    connection::{Connection, of, shared_of},
     shutdown::{InFlight, Shutdown, Stage, follow_signals},
     stream::{ClientStream, Transport},
 };

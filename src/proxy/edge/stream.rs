@@ -39,7 +39,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    fn socket(&self) -> &TcpStream {
+    pub(in crate::proxy) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(tls) => tls.get_ref().0,

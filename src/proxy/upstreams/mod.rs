@@ -75,6 +75,8 @@ struct Template {
 
 /// One server.
 struct Backend {
+    /// Told apart from every other one, also from one that had the same address before.
+    id: u64,
     address: SocketAddr,
     peer: HttpPeer,
     /// Set by active checks.
@@ -106,6 +108,60 @@ impl Chosen<'_> {
         use pingora::upstreams::peer::Peer;
         let address = self.peer.address().as_inet().copied().ok_or(io::ErrorKind::InvalidInput)?;
         self.group.template.dialer.dial(address).await
+    }
+}
+
+/// A server for one request that does not go through pingora's connector.
+pub struct Server<'a> {
+    pool: &'a Pool,
+    group: &'a Group,
+    backend: Arc<Backend>,
+}
+
+/// How long parts of an exchange may take; `None` = for ever.
+#[derive(Clone, Copy)]
+pub struct Times {
+    /// Silence of the server.
+    pub read: Option<Duration>,
+    /// Sending the request.
+    pub write: Option<Duration>,
+    /// A connection that is kept unused.
+    pub idle: Option<Duration>,
+}
+
+impl Server<'_> {
+    /// Which one it is: connections to it serve no other.
+    pub fn id(&self) -> u64 {
+        self.backend.id
+    }
+
+    /// What to send as `Host`; `None` = what the client sent.
+    pub fn host(&self) -> Option<HeaderValue> {
+        self.group.template.host.clone()
+    }
+
+    /// The app's time-outs.
+    pub fn times(&self) -> Times {
+        let options = &self.group.template.peer.options;
+        Times { read: options.read_timeout, write: options.write_timeout, idle: options.idle_timeout }
+    }
+
+    /// Connects, within the app's connect time-out.
+    ///
+    /// # Errors
+    /// When no connection comes about in time.
+    pub async fn dial(&self) -> io::Result<edge::Transport> {
+        self.group.template.dialer.dial(self.backend.address).await
+    }
+
+    /// Notes that a connection came about.
+    pub fn succeeded(&self) {
+        self.pool.succeeded(self.backend.address);
+    }
+
+    /// Notes that none did. Whether another server can be tried.
+    pub fn failed(&self) -> bool {
+        self.pool.failed(self.backend.address)
     }
 }
 
@@ -162,6 +218,18 @@ impl Pool {
 
     /// A server for a request; `None` only when no name could be resolved yet.
     pub fn choose(&self) -> Option<Chosen<'_>> {
+        let (group, backend) = self.next_up()?;
+        Some(group.chosen(&backend))
+    }
+
+    /// The same for a request that does not go through pingora's connector.
+    pub fn pick(&self) -> Option<Server<'_>> {
+        let (group, backend) = self.next_up()?;
+        Some(Server { pool: self, group, backend })
+    }
+
+    /// Whose turn it is.
+    fn next_up(&self) -> Option<(&Group, Arc<Backend>)> {
         let turn = self.next.fetch_add(1, Relaxed);
         let mut last_resort = None;
         for offset in 0..self.turns.len() {
@@ -172,9 +240,9 @@ impl Pool {
             for step in 0..backends.len() {
                 let Some(backend) = backends.get(first.wrapping_add(step) % backends.len()) else { continue };
                 if backend.is_usable() {
-                    return Some(group.chosen(backend));
+                    return Some((group, Arc::clone(backend)));
                 }
-                last_resort.get_or_insert_with(|| group.chosen(backend));
+                last_resort.get_or_insert_with(|| (group, Arc::clone(backend)));
             }
         }
         last_resort
@@ -319,7 +387,9 @@ impl Backend {
     fn new(address: SocketAddr, template: &HttpPeer) -> Self {
         let mut peer = template.clone();
         peer._address = pingora::protocols::l4::socket::SocketAddr::Inet(address);
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
+            id: NEXT.fetch_add(1, Relaxed),
             address,
             peer,
             unwell: AtomicBool::new(false),
