@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    task::Waker,
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -162,8 +162,7 @@ impl Connection {
         let _ = self.bodies.fetch_update(Relaxed, Relaxed, |bodies| bodies.checked_sub(1));
     }
 
-    /// HTTP/1: from now on the app may be silent for so long. Wakes whoever waits to read from the client when the
-    /// time is over, at most two ticks late.
+    /// HTTP/1: from now on the app may be silent for so long, and at most two ticks longer.
     pub fn awaits_app(&self, limit: Duration) {
         let ticks = ticks(limit, self.ticker.tick).saturating_add(1);
         self.app_due.store(self.ticker.now().saturating_add(ticks), Relaxed);
@@ -174,8 +173,17 @@ impl Connection {
         self.app_due.store(0, Relaxed);
     }
 
-    /// Whether that time is over.
-    pub fn app_is_late(&self) -> bool {
+    /// Ready when that time is over. It is the connection's one task that asks, so there is one waker for all that it
+    /// waits for.
+    pub fn poll_app_late(&self, waker: &Waker) -> Poll<()> {
+        if self.app_is_late() {
+            return Poll::Ready(());
+        }
+        self.park(waker);
+        Poll::Pending
+    }
+
+    fn app_is_late(&self) -> bool {
         let due = self.app_due.load(Relaxed);
         due != 0 && self.ticker.now() >= due
     }
@@ -509,13 +517,13 @@ mod tests {
         at.1.enter(Phase::Exchange);
         at.1.awaits_app(Duration::from_secs(5));
         let woken = Arc::new(Woken(false.into()));
-        at.1.waits_to_read(&Waker::from(Arc::clone(&woken)));
+        assert!(at.1.poll_app_late(&Waker::from(Arc::clone(&woken))).is_pending());
         assert_eq!(at.pass(5, |_| ()), None);
-        assert!(!at.1.app_is_late() && !woken.0.load(Relaxed));
+        assert!(!woken.0.load(Relaxed));
         assert_eq!(at.pass(1, |_| ()), None, "its connection goes on: there is an answer to give");
-        assert!(at.1.app_is_late() && woken.0.load(Relaxed));
+        assert!(woken.0.load(Relaxed) && at.1.poll_app_late(Waker::noop()).is_ready());
         at.1.hears_app();
-        assert!(!at.1.app_is_late());
+        assert!(at.1.poll_app_late(Waker::noop()).is_pending());
     }
 
     #[test]

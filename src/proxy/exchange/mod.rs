@@ -177,9 +177,8 @@ impl Proxy {
                     return Err(if error.retry() { Failed::Stale } else { error.into() });
                 }
                 Err(error) => {
-                    // What has come so far goes out before the connection ends.
-                    session.downstream_session.response_duplex_vec(vec![HttpTask::Failed(error)]).await?;
-                    return Ok(());
+                    // Nothing can be added to what has gone out: it ends with its connection, and not well.
+                    return Err(error.into());
                 }
             };
             let mut tasks = Vec::with_capacity(2);
@@ -261,16 +260,11 @@ impl Patience {
         }
     }
 
-    /// Resolves when the app has been silent for too long. Wants to be polled after a read of the client, which is
-    /// woken when that is so.
+    /// Resolves when the app has been silent for too long.
     async fn ends(&self) {
         match self {
             Self::Swept(connection, _) => {
-                std::future::poll_fn(|_| match connection.app_is_late() {
-                    true => Poll::Ready(()),
-                    false => Poll::Pending,
-                })
-                .await;
+                std::future::poll_fn(|cx| connection.poll_app_late(cx.waker())).await;
             }
             Self::Timer(limit) => tokio::time::sleep(*limit).await,
             Self::Endless => std::future::pending().await,
