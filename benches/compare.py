@@ -6,7 +6,10 @@ pass-through, Sluis with a verified session (sealed app cookie, identity headers
 `auth_request` to a local `return 200`, and HAProxy passing through. Load comes from wrk over loopback.
 
 Prints requests/s, p50, p99 and CPU time of the proxy per request, each as the median of the rounds, and
-as ratios to bare pingora taken round by round; writes the table to benches/RESULTS.md.
+as ratios to bare pingora taken round by round; memory with idle connections; user instructions per request
+by valgrind, which does not mind how busy the machine is. Writes the tables to benches/RESULTS.md.
+
+With --guided there is a second pair, built with profiles of its own load, and compared with each other.
 """
 
 import argparse, base64, hashlib, hmac, http.client, os, re, resource, shutil, signal, socket, statistics
@@ -14,6 +17,9 @@ import struct, subprocess, sys, tempfile, time, urllib.parse
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TICKS = os.sysconf("SC_CLK_TCK")
+GUIDED = ", profiled"
+# As long as what a verified session sends, for whoever does not look into it.
+LIKE_VERIFIED = f"sluis-device={'A' * 90}; sluis-session={'B' * 190}; APPSESSION=s1.{'C' * 160}"
 
 
 def free_port():
@@ -71,6 +77,7 @@ def resident_kib(pid):
 class Bench:
     def __init__(self, dir, profile_dir):
         self.dir, self.bin, self.running = dir, profile_dir, []
+        self.under = ()  # what a server is started by, such as valgrind
 
     def write(self, name, text):
         path = os.path.join(self.dir, name)
@@ -79,12 +86,13 @@ class Bench:
         return path
 
     def start(self, port, *command, cores=None, env=None):
+        command = (*self.under, *command)
         if cores:
             command = ("taskset", "-c", cores, *command)
         log = open(os.path.join(self.dir, f"{port}.log"), "wb")
         p = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **(env or {})})
         self.running.append(p)
-        await_port(port, p)
+        await_port(port, p, 120 if self.under else 30)
         return p
 
     def stop(self):
@@ -97,9 +105,9 @@ class Bench:
                 p.kill()
         self.running = []
 
-    def nginx(self, name, port, workers, locations, extra="", cores=None):
+    def nginx(self, name, port, workers, locations, extra="", cores=None, master=True):
         conf = self.write(f"{name}.conf", f"""
-{"user root; " if os.getuid() == 0 else ""}daemon off; pid {self.dir}/{name}.pid; error_log {self.dir}/{name}.err; worker_processes {workers};
+{"user root; " if os.getuid() == 0 else ""}daemon off; {"" if master else "master_process off; "}pid {self.dir}/{name}.pid; error_log {self.dir}/{name}.err; worker_processes {workers};
 worker_rlimit_nofile 65536;
 events {{ worker_connections 16384; }}
 http {{
@@ -184,24 +192,25 @@ def start_upstream(bench, cores=None):
     return port
 
 
-def start_bare(bench, upstream, threads, cores=None):
+def start_bare(bench, upstream, threads, cores=None, bin=None):
     port = free_port()
-    command = (f"{bench.bin}/examples/bare_pingora", f"127.0.0.1:{port}", f"127.0.0.1:{upstream}", str(threads))
+    command = (f"{bin or bench.bin}/examples/bare_pingora", f"127.0.0.1:{port}", f"127.0.0.1:{upstream}", str(threads))
     return port, bench.start(port, *command, cores=cores)
 
 
-def start_sluis(bench, upstream, threads, cores=None):
+def start_sluis(bench, upstream, threads, cores=None, bin=None):
     port = free_port()
-    bench.write("master.key", base64.b64encode(os.urandom(32)).decode())
-    config = bench.write("sluis.yaml", f"""
+    if not os.path.exists(f"{bench.dir}/master.key"):
+        bench.write("master.key", base64.b64encode(os.urandom(32)).decode())
+    config = bench.write(f"sluis-{port}.yaml", f"""
 listen: {{ http: {{ address: "127.0.0.1:{port}" }} }}
 insecure_cookies: true
 threads: {threads}
 keys: [{{ file: "{bench.dir}/master.key" }}]
-store: {{ sqlite: {{ path: "{bench.dir}/sluis-{threads}.db" }} }}
+store: {{ sqlite: {{ path: "{bench.dir}/sluis-{port}.db" }} }}
 limits: {{ keepalive_timeout: 10m }}
 log: {{ filter: warn, format: json }}
-audit: {{ file: "{bench.dir}/audit.jsonl" }}
+audit: {{ file: "{bench.dir}/audit-{port}.jsonl" }}
 apps:
   - id: bench
     name: Bench
@@ -214,28 +223,38 @@ apps:
     anonymous: [/login]
     policy: [{{ require: {{ methods: [totp], validity: 12h }} }}]
 """)
-    return port, bench.start(port, f"{bench.bin}/sluis", "serve", "--config", config, cores=cores)
+    return port, bench.start(port, f"{bin or bench.bin}/sluis", "serve", "--config", config, cores=cores)
 
 
-def run(bench, threads, rounds, seconds, connections):
+def start_auth(bench, upstream, threads, cores=None, master=True):
+    """nginx that asks a local endpoint, which always says yes, before each request."""
+    port = free_port()
+    proxy = "proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection '';"
+    return port, bench.nginx("auth", port, threads, f"""
+      location / {{ auth_request /auth; {proxy} }}
+      location = /auth {{ internal; proxy_pass http://auth; proxy_http_version 1.1; proxy_set_header Connection '';
+                          proxy_pass_request_body off; proxy_set_header Content-Length ''; }}""",
+                             extra=f"""upstream up {{ server 127.0.0.1:{upstream}; keepalive 512; keepalive_requests 100000000; }}
+      upstream auth {{ server unix:{bench.dir}/auth.sock; keepalive 512; keepalive_requests 100000000; }}
+      server {{ listen unix:{bench.dir}/auth.sock; location / {{ return 200; }} }}""", cores=cores, master=master)
+
+
+def run(bench, threads, rounds, seconds, connections, guided):
     # One worker: the proxy alone on core 0. Two workers: everybody shares both cores.
     own, rest = ("0", "1") if threads == 1 else (None, None)
     up = start_upstream(bench, rest)
     contenders = {"direct": (up, None)}
     contenders["bare pingora"] = start_bare(bench, up, threads, own)
     contenders["Sluis"] = start_sluis(bench, up, threads, own)
+    cookies = {name: None for name in contenders}
     # Everybody gets the same request, cookies and all.
-    cookies = verified_cookies(contenders["Sluis"][0])
-    auth, hap = free_port(), free_port()
-    proxy = f"proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection '';"
-    p = bench.nginx("auth", auth, threads, f"""
-      location / {{ auth_request /auth; {proxy} }}
-      location = /auth {{ internal; proxy_pass http://auth; proxy_http_version 1.1; proxy_set_header Connection '';
-                          proxy_pass_request_body off; proxy_set_header Content-Length ''; }}""",
-                    extra=f"""upstream up {{ server 127.0.0.1:{up}; keepalive 512; keepalive_requests 100000000; }}
-      upstream auth {{ server unix:{bench.dir}/auth.sock; keepalive 512; keepalive_requests 100000000; }}
-      server {{ listen unix:{bench.dir}/auth.sock; location / {{ return 200; }} }}""", cores=own)
-    contenders["nginx + auth_request"] = (auth, p)
+    verified = verified_cookies(contenders["Sluis"][0])
+    if guided:
+        contenders[f"bare pingora{GUIDED}"] = start_bare(bench, up, threads, own, guided)
+        contenders[f"Sluis{GUIDED}"] = start_sluis(bench, up, threads, own, guided)
+        cookies[f"Sluis{GUIDED}"] = verified_cookies(contenders[f"Sluis{GUIDED}"][0])
+    contenders["nginx + auth_request"] = start_auth(bench, up, threads, own)
+    hap = free_port()
     conf = bench.write("haproxy.cfg", f"""
 global
   nbthread {threads}
@@ -257,17 +276,17 @@ backend b
 
     figures = {name: [] for name in contenders}
     for name, (port, _) in contenders.items():
-        wrk(port, cookies, 1, connections, rest)
+        wrk(port, cookies.get(name) or verified, 1, connections, rest)
     for round in range(rounds):
         order = list(contenders.items())
         if round % 2:
             order.reverse()
         for name, (port, process) in order:
             before = cpu_seconds(process.pid) if process else 0
-            f = wrk(port, cookies, seconds, connections, rest)
+            f = wrk(port, cookies.get(name) or verified, seconds, connections, rest)
             f["cpu_us"] = (cpu_seconds(process.pid) - before) / f["requests"] * 1e6 if process else 0.0
             figures[name].append(f)
-            print(f"  {threads} thread(s), round {round + 1}/{rounds}: {name:22} {f['rps']:9.0f} req/s {f['cpu_us']:6.1f} µs", flush=True)
+            print(f"  {threads} thread(s), round {round + 1}/{rounds}: {name:30} {f['rps']:9.0f} req/s {f['cpu_us']:6.1f} µs", flush=True)
     return figures
 
 
@@ -310,6 +329,52 @@ def idle_memory(bench, connections):
     return connections, result
 
 
+def instructions(bench, name, requests=2000, connections=16):
+    """User instructions per request, once the server is warm."""
+    up = start_upstream(bench)
+    out = os.path.join(bench.dir, "callgrind.out")
+    bench.under = ("valgrind", "--tool=callgrind", f"--callgrind-out-file={out}")
+    start = {"bare pingora": start_bare, "Sluis": start_sluis}
+    port, process = start[name](bench, up, 1) if name in start else start_auth(bench, up, 1, master=False)
+    bench.under = ()
+    cookies = verified_cookies(port) if name == "Sluis" else LIKE_VERIFIED
+    request = f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nCookie: {cookies}\r\n\r\n".encode()
+    sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections)]
+
+    def round():
+        for s in sockets:
+            s.sendall(request)
+        for s in sockets:
+            got = b""
+            while not got.endswith(b"x" * 64):
+                piece = s.recv(65536)
+                if not piece:
+                    sys.exit(f"{name} closed a connection: {got[:200]!r}")
+                got += piece
+            assert got.startswith(b"HTTP/1.1 200"), got[:200]
+
+    def control(what):
+        subprocess.run(["callgrind_control", what, str(process.pid)], check=True, capture_output=True)
+
+    for _ in range(12):
+        round()
+    control("-z")
+    for _ in range(requests // connections):
+        round()
+    control("-d")
+    with open(f"{out}.1") as f:
+        total = int(re.search(r"^(?:summary|totals): (\d+)", f.read(), re.M)[1])
+    return total / (requests // connections * connections)
+
+
+def instructions_table(counts):
+    lines = ["### User instructions per request", "",
+             "By `valgrind --tool=callgrind`, which does not mind how busy the machine is; 2,000 requests on 16 connections. "
+             "It knows nothing of the kernel's share, which is the larger one, and counts a copy byte by byte.", "",
+             "| | instructions | × bare |", "|---|---|---|"]
+    return "\n".join(lines + [f"| {name} | {n:,.0f} | {n / counts['bare pingora']:.2f} |" for name, n in counts.items()]) + "\n"
+
+
 def memory_table(connections, result):
     lines = [f"### {connections:,} idle connections", "",
              "Kept open after one request each; resident memory of the proxy, one worker thread.", "",
@@ -330,8 +395,8 @@ def steps_table(text):
 
 def table(threads, figures):
     med = lambda name, key: statistics.median(f[key] for f in figures[name])
-    ratio = lambda name, key: statistics.median(
-        f[key] / b[key] for f, b in zip(figures[name], figures["bare pingora"]))
+    bare = lambda name: figures["bare pingora" + (GUIDED if name.endswith(GUIDED) else "")]
+    ratio = lambda name, key: statistics.median(f[key] / b[key] for f, b in zip(figures[name], bare(name)))
     lines = [f"### {threads} worker thread{'s' if threads > 1 else ''}", "",
              "| | requests/s | × bare | p50 ms | p99 ms | CPU µs/request | × bare |", "|---|---|---|---|---|---|---|"]
     for name in figures:
@@ -349,10 +414,12 @@ def main():
     a.add_argument("--connections", type=int, default=64)
     a.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     a.add_argument("--idle", type=int, default=10_000, help="idle connections for the memory figure; 0 = skip")
+    a.add_argument("--guided", help="folder with the pair that was built with profiles")
+    a.add_argument("--instructions", action=argparse.BooleanOptionalAction, default=True)
     a.add_argument("--steps", help="a file with what `cargo bench` printed")
     a.add_argument("--out", default=os.path.join(ROOT, "benches", "RESULTS.md"))
     args = a.parse_args()
-    for tool in ("wrk", "nginx", "haproxy", "taskset"):
+    for tool in ("wrk", "nginx", "haproxy", "taskset", *(["valgrind"] if args.instructions else [])):
         if not shutil.which(tool):
             sys.exit(f"{tool} is missing: `make bench` installs it")
     busy = os.getloadavg()[0]
@@ -361,9 +428,20 @@ def main():
         with tempfile.TemporaryDirectory(prefix="sluis-bench-") as dir:
             bench = Bench(dir, args.bin)
             try:
-                parts.append(table(threads, run(bench, threads, args.rounds, args.seconds, args.connections)))
+                parts.append(table(threads, run(bench, threads, args.rounds, args.seconds, args.connections, args.guided)))
             finally:
                 bench.stop()
+    if args.instructions:
+        counts = {}
+        for name in ("bare pingora", "Sluis", "nginx + auth_request"):
+            with tempfile.TemporaryDirectory(prefix="sluis-bench-") as dir:
+                bench = Bench(dir, args.bin)
+                try:
+                    counts[name] = instructions(bench, name)
+                    print(f"  {name:30} {counts[name]:9,.0f} instructions per request", flush=True)
+                finally:
+                    bench.stop()
+        parts.append(instructions_table(counts))
     if args.idle:
         with tempfile.TemporaryDirectory(prefix="sluis-bench-") as dir:
             bench = Bench(dir, args.bin)
@@ -383,7 +461,9 @@ def main():
                 "share both cores. Everybody gets the same request, with the cookies of a verified session. Absolute figures "
                 "are this machine's; the ratios are what counts.\n\n"
                 f"Load average on {os.cpu_count()} cores before the run: {busy:.1f}. Above 0.5 others were at work, and the "
-                "figures are rough.\n\n" + text)
+                "figures are rough.\n\n"
+                + ("The profiled pair is built with profiles, each of its own load; its ratios are to its own bare pingora.\n\n"
+                   if args.guided else "") + text)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,41 @@
 #!/bin/sh
-# Builds the pair that is compared, measures the single steps, then the whole; writes benches/RESULTS.md.
+# Builds the pair that is compared, measures the single steps of a decision, then the whole; writes benches/RESULTS.md.
 # Arguments go to compare.py, such as `--threads 1 --rounds 3`.
+#
+# SLUIS_BENCH_BUILD=0   takes what has been built before
+# SLUIS_BENCH_GUIDED=1  a second pair beside it, built with profiles by scripts/pgo.sh (takes long the first time)
 set -eu
 cd "$(dirname "$0")/.."
+PATH="$HOME/.cargo/bin:$PATH"
+target="${CARGO_TARGET_DIR:-target}"
 
-echo "building (with fat LTO: some minutes the first time) …"
-cargo build --quiet --locked --profile dist --bin sluis --example bare_pingora
+began=$(date +%s)
+took() {
+    now=$(date +%s)
+    echo "$1: $((now - began)) s" >&2
+    began=$now
+}
+
+if [ "${SLUIS_BENCH_BUILD:-1}" != 0 ]; then
+    echo "building (with fat LTO: some minutes) …" >&2
+    cargo build --quiet --locked --profile dist --bin sluis --example bare_pingora --bench decision
+    took "built the pair"
+fi
+set -- --bin "$target/dist" "$@"
+if [ "${SLUIS_BENCH_GUIDED:-0}" != 0 ]; then
+    if [ "${SLUIS_BENCH_BUILD:-1}" = 0 ]; then
+        guided="$target/pgo/dist"
+    else
+        guided="$(scripts/pgo.sh sluis bare_pingora)"
+        took "built the pair with profiles"
+    fi
+    set -- --guided "$guided" "$@"
+fi
+
 steps="$(mktemp)"
 trap 'rm -f "$steps"' EXIT
-cargo bench --quiet --locked --profile dist --bench decision -- --quiet | tee "$steps"
-benches/compare.py --bin "${CARGO_TARGET_DIR:-target}/dist" --steps "$steps" "$@"
+cargo bench --quiet --locked --profile dist --bench decision -- --quiet >"$steps"
+cat "$steps"
+took "measured the steps of a decision"
+benches/compare.py --steps "$steps" "$@"
+took "compared"
