@@ -37,6 +37,6 @@ bench: ## measure beside bare pingora, nginx and HAProxy; writes benches/RESULTS
 	@scripts/install-bench.sh
 	benches/run.sh
 
-dist: ## the binary that ships: target/dist/sluis
+dist: ## the binary that ships, built with a profile: target/dist/sluis (PLAIN=1: without)
 	@scripts/install-build.sh
-	SLUIS_COMMIT="$$(git rev-parse --short=12 HEAD 2>/dev/null)" $(CARGO) build --locked --profile dist --bin sluis
+	@scripts/dist.sh $(if $(PLAIN),plain)

@@ -128,8 +128,8 @@ def totp(key, now=None):
     return f"{(struct.unpack('>I', mac[at:at+4])[0] & 0x7fffffff) % 1000000:06d}"
 
 
-def verified_cookies(port):
-    """Logs in through Sluis, links an authenticator, and returns the Cookie header of the session."""
+def verified_cookies(port, user="anna"):
+    """Logs a new user in through Sluis, links an authenticator, and returns the Cookie header of the session."""
     jar = {}
 
     def ask(method, path, form=None):
@@ -152,7 +152,7 @@ def verified_cookies(port):
                 jar[name] = value
         return r, text
 
-    r, _ = ask("POST", "/login", {"username": "anna", "password": "x"})
+    r, _ = ask("POST", "/login", {"username": user, "password": "x"})
     assert r.status == 303, (r.status, r.headers)
     r, page = ask("GET", "/.sluis/enrol")
     key = re.search(r"secret=([A-Z2-7]+)", page)[1]
@@ -164,13 +164,13 @@ def verified_cookies(port):
     return "; ".join(f"{n}={v}" for n, v in jar.items())
 
 
-def wrk(port, cookies, seconds, connections, cores):
+def wrk(port, cookies, seconds, connections, cores, scheme="http"):
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     if cores:
         command = ["taskset", "-c", cores, *command]
     if cookies:
         command += ["-H", f"Cookie: {cookies}"]
-    out = subprocess.run([*command, f"http://127.0.0.1:{port}/"], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run([*command, f"{scheme}://127.0.0.1:{port}/"], capture_output=True, text=True, check=True).stdout
     if re.search(r"Non-2xx|Socket errors", out):
         sys.exit(f"the load met errors:\n{out}")
     to_ms = {"us": 1e-3, "ms": 1, "s": 1e3}
@@ -198,12 +198,12 @@ def start_bare(bench, upstream, threads, cores=None, bin=None):
     return port, bench.start(port, *command, cores=cores)
 
 
-def start_sluis(bench, upstream, threads, cores=None, bin=None):
+def start_sluis(bench, upstream, threads, cores=None, bin=None, listen=""):
     port = free_port()
     if not os.path.exists(f"{bench.dir}/master.key"):
         bench.write("master.key", base64.b64encode(os.urandom(32)).decode())
     config = bench.write(f"sluis-{port}.yaml", f"""
-listen: {{ http: {{ address: "127.0.0.1:{port}" }} }}
+listen: {{ http: {{ address: "127.0.0.1:{port}" }}{listen} }}
 insecure_cookies: true
 threads: {threads}
 keys: [{{ file: "{bench.dir}/master.key" }}]

@@ -1,0 +1,84 @@
+#!/bin/sh
+# Builds with profiles: instrumented, run under a load of its own, built again with what was learned (rustc book,
+# "Profile-guided Optimization"). Prints the folder with the binaries. Without arguments: sluis.
+#
+#     scripts/pgo.sh [sluis] [bare_pingora]
+#
+# The profile is named by its path, which does not change: what has been built with an older profile of the same name is
+# kept by cargo. Remove target/pgo to begin anew.
+#
+# Needs an llvm-profdata of the LLVM in rustc: from the toolchain's llvm-tools, or Debian's llvm-NN.
+# Exit code 2: there is none, and a plain build is what can be had.
+set -eu
+cd "$(dirname "$0")/.."
+PATH="$HOME/.cargo/bin:$PATH"
+say() { echo "pgo: $*" >&2; }
+
+[ $# -gt 0 ] || set -- sluis
+
+llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+host=$(rustc -vV | sed -n 's/^host: //p')
+profdata=
+find_profdata() {
+    for candidate in \
+        "$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata" \
+        "$(command -v "llvm-profdata-$llvm" || true)" \
+        "/usr/lib/llvm-$llvm/bin/llvm-profdata"; do
+        if [ -x "$candidate" ]; then
+            profdata=$candidate
+            return 0
+        fi
+    done
+    return 1
+}
+if ! find_profdata; then
+    scripts/install-packages.sh "llvm-$llvm" >&2 || true
+    find_profdata || {
+        say "no llvm-profdata for LLVM $llvm: rustup component add llvm-tools, or install llvm-$llvm"
+        exit 2
+    }
+fi
+scripts/install-bench.sh >&2 || {
+    say "what makes the load cannot be installed"
+    exit 2
+}
+
+root="$(mkdir -p "${CARGO_TARGET_DIR:-target}" && cd "${CARGO_TARGET_DIR:-target}" && pwd)/pgo"
+raw="$root/raw"
+rm -rf "$raw"
+mkdir -p "$raw"
+
+# One binary after the other has the profile that its own load made.
+build() { # folder, flags, binary
+    case $3 in
+    sluis) set -- "$1" "$2" --bin sluis ;;
+    *) set -- "$1" "$2" --example "$3" ;;
+    esac
+    folder=$1
+    flags=$2
+    shift 2
+    # With --target the flags are not for build scripts and procedural macros, which would leave profiles too.
+    RUSTFLAGS="${RUSTFLAGS:-} $flags" CARGO_TARGET_DIR="$folder" CARGO_BUILD_BUILD_DIR="$folder" \
+        SLUIS_COMMIT="${SLUIS_COMMIT:-}" cargo build --quiet --locked --profile dist --target "$host" "$@" >&2
+}
+
+# Fat LTO is of no use to a build that only counts, and takes minutes.
+for binary in "$@"; do
+    say "building $binary, instrumented …"
+    CARGO_PROFILE_DIST_LTO=off build "$root/counting" "-Cprofile-generate" "$binary"
+done
+say "running the load …"
+benches/profile_load.py --bin "$root/counting/$host/dist" --out "$raw" "$@" >&2
+for binary in "$@"; do
+    "$profdata" merge -o "$root/$binary.profdata" "$raw/$binary"/*.profraw
+    say "building $binary with its profile …"
+    build "$root/$binary" "-Cprofile-use=$root/$binary.profdata" "$binary"
+done
+mkdir -p "$root/dist/examples"
+for binary in "$@"; do
+    case $binary in
+    sluis) cp "$root/sluis/$host/dist/sluis" "$root/dist/sluis" ;;
+    *) cp "$root/$binary/$host/dist/examples/$binary" "$root/dist/examples/$binary" ;;
+    esac
+done
+echo "$root/dist"
