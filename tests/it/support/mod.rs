@@ -4,9 +4,12 @@ pub mod apps;
 pub mod authenticator;
 pub mod chromium;
 pub mod clock;
+pub mod faults;
+pub mod fleet;
 pub mod jar;
 pub mod process;
 pub mod raw;
+pub mod redis;
 pub mod sluis;
 pub mod upstream;
 

@@ -68,6 +68,8 @@ impl Process {
             "TERM" => rustix::process::Signal::TERM,
             "HUP" => rustix::process::Signal::HUP,
             "KILL" => rustix::process::Signal::KILL,
+            "STOP" => rustix::process::Signal::STOP,
+            "CONT" => rustix::process::Signal::CONT,
             other => panic!("signal {other}?"),
         };
         let pid = rustix::process::Pid::from_raw(self.child.id().cast_signed()).unwrap();

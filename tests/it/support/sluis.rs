@@ -46,6 +46,59 @@ pub struct Sluis {
     scheme: &'static str,
 }
 
+/// How a Sluis is to be started.
+pub struct Setup<'a> {
+    /// Where its files are.
+    pub dir: tempfile::TempDir,
+    /// `http: {…}` or `https: {…}`.
+    pub listener: &'a str,
+    /// The value of `store:`; a SQLite file of its own unless something else is named.
+    pub store: Option<&'a str>,
+    /// Its clock; one of its own unless it shares one.
+    pub clock: Option<HeldClock>,
+    /// `apps:` and whatever else.
+    pub more: &'a str,
+}
+
+impl<'a> Setup<'a> {
+    /// Plain HTTP, everything else its own.
+    pub fn plain(more: &'a str) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), listener: PLAIN, store: None, clock: None, more }
+    }
+
+    /// Starts it and waits until it is ready.
+    pub fn start(self) -> Sluis {
+        let Setup { dir, listener, store, clock, more } = self;
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        std::fs::write(dir.path().join("master.key"), "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n")
+            .unwrap();
+        let own = format!("{{ sqlite: {{ path: \"{}\" }} }}", at("sluis.db"));
+        let config = format!(
+            r#"
+listen:
+  {listener}
+  operations: "127.0.0.1:0"
+  control: "{}"
+threads: 2
+keys:
+  - file: "{}"
+store: {}
+log: {{ format: json, filter: info }}
+audit: {{ file: "{}" }}
+shutdown: {{ delay: 0s, drain: 20s }}
+{more}"#,
+            at("control.sock"),
+            at("master.key"),
+            store.unwrap_or(&own),
+            at("audit.jsonl"),
+        );
+        let clock = clock.unwrap_or_else(|| HeldClock::new(dir.path()));
+        let (process, address, operations) = Sluis::spawn(&dir, &config, &clock);
+        let scheme = if listener.starts_with("https") { "https" } else { "http" };
+        Sluis { process, clock, address, operations, dir, config, scheme }
+    }
+}
+
 /// Plain HTTP, and cookies that work over it.
 const PLAIN: &str = "http: { address: \"127.0.0.1:0\" }";
 
@@ -79,33 +132,7 @@ impl Sluis {
 
     /// Starts it on this listener (`http: {…}` or `https: {…}`), its files in `dir`.
     pub fn start_on(dir: tempfile::TempDir, listener: &str, apps: &str) -> Self {
-        let at = |name: &str| dir.path().join(name).display().to_string();
-        std::fs::write(dir.path().join("master.key"), "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n")
-            .unwrap();
-        let config = format!(
-            r#"
-listen:
-  {listener}
-  operations: "127.0.0.1:0"
-  control: "{}"
-threads: 2
-keys:
-  - file: "{}"
-store:
-  sqlite: {{ path: "{}" }}
-log: {{ format: json, filter: info }}
-audit: {{ file: "{}" }}
-shutdown: {{ delay: 0s, drain: 20s }}
-{apps}"#,
-            at("control.sock"),
-            at("master.key"),
-            at("sluis.db"),
-            at("audit.jsonl"),
-        );
-        let clock = HeldClock::new(dir.path());
-        let (process, address, operations) = Self::spawn(&dir, &config, &clock);
-        let scheme = if listener.starts_with("https") { "https" } else { "http" };
-        Self { process, clock, address, operations, dir, config, scheme }
+        Setup { dir, listener, ..Setup::plain(apps) }.start()
     }
 
     fn spawn(dir: &tempfile::TempDir, config: &str, clock: &HeldClock) -> (Process, SocketAddr, SocketAddr) {
