@@ -69,6 +69,22 @@ pub fn open_store(config: &Config) -> anyhow::Result<SharedStore> {
     }
 }
 
+/// Opens a store as one end of a copy; no server may use it.
+///
+/// # Errors
+/// When it cannot be opened, somebody else uses it, or it cannot be copied.
+pub async fn open_portable(
+    config: &StoreConfig,
+    keyring: Arc<Keyring>,
+) -> anyhow::Result<Arc<dyn store::portable::Portable>> {
+    match config {
+        StoreConfig::Sqlite { path } => {
+            store::sqlite::open_portable(path, keyring).context("the store cannot be opened")
+        }
+        StoreConfig::Memory => anyhow::bail!("`store: memory` keeps nothing that could be copied"),
+    }
+}
+
 /// Serves until a signal ends it.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod keys;
 mod shown;
+mod store;
 mod users;
 
 use std::{
@@ -53,6 +54,8 @@ enum Command {
     User(users::Options),
     /// Copy the store to a new file, also while the server runs
     Backup(users::Backup),
+    /// Move to another store
+    Store(store::Options),
     /// Make master keys
     Keys(keys::Options),
     /// Print completions for a shell
@@ -124,6 +127,7 @@ fn run(command: Command, out: &mut dyn Write) -> Done {
         Command::Demo(options) => demo::run(&options, out),
         Command::User(options) => users::run(&options, out),
         Command::Backup(options) => users::backup(&options, out),
+        Command::Store(options) => store::run(&options, out),
         Command::Keys(options) => keys::run(&options, out),
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -14,6 +14,7 @@ fn the_command_line_is_well_formed() {
         "sluis user reset anna --realm zorg --yes",
         "sluis backup /tmp/copy.db",
         "sluis keys generate --out key",
+        "sluis store copy --from old.yaml --to sqlite:/new.db --merge",
         "sluis demo --app-only --listen 127.0.0.1:0 --keep-cookie",
         "sluis completions bash",
     ] {

@@ -1,5 +1,7 @@
 //! A store that lives as long as the process: for tests and the demo. Same contract, nothing on disk.
 
+mod portable;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
@@ -26,6 +28,13 @@ pub fn open() -> SharedStore {
     Arc::new(Memory::default())
 }
 
+/// An empty store, as servers and as a copy see it.
+#[cfg(test)]
+pub(crate) fn open_both() -> (SharedStore, Arc<dyn super::portable::Portable>) {
+    let store = Arc::new(Memory::default());
+    (Arc::clone(&store) as _, store)
+}
+
 /// One lock over all; each verb holds it once, so each is atomic, and sinks see one order.
 #[derive(Default)]
 struct Memory(Mutex<State>);
@@ -40,6 +49,8 @@ struct State {
     ended: HashMap<SessionId, UnixMillis>,
     sealed_names: BTreeSet<(AppId, String)>,
     sinks: Vec<Arc<dyn RevocationSink>>,
+    /// Half a copy; whether nothing was here before.
+    unfinished: Option<bool>,
 }
 
 #[derive(Default)]

@@ -6,9 +6,11 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+pub mod copy;
 pub mod feed;
 pub mod memory;
 pub mod metered;
+pub mod portable;
 pub mod sqlite;
 
 use std::{sync::Arc, time::Duration};

@@ -27,6 +27,7 @@ mod pages;
 mod proxy_protocol;
 mod real_apps;
 mod rows;
+mod store_copy;
 mod tls;
 mod traffic;
 mod trust;

@@ -171,7 +171,7 @@ impl Attempts for Sqlite {
 }
 
 /// A row as it is; what cannot be understood is an error, so that nobody counts as not enrolled (I9).
-fn authenticator(row: &Row<'_>, user: &UserKey, keyring: &Keyring) -> StoreResult<Authenticator> {
+pub(super) fn authenticator(row: &Row<'_>, user: &UserKey, keyring: &Keyring) -> StoreResult<Authenticator> {
     let id = AuthenticatorId(row.get(0)?);
     let kind: String = row.get(1)?;
     let method = Method::parse(&kind)

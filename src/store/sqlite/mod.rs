@@ -9,12 +9,14 @@
 //!
 //! Must never hand out a connection, block a caller's runtime, or write a secret in the clear.
 //! Where is what: `lock` the claim on the file, `schema` pragmas and migrations, `worker` the threads and the
-//! group commit, `sealed` secrets at rest, `enrolments`, `users`, `feed` and `care` the verbs.
+//! group commit, `sealed` secrets at rest, `enrolments`, `users`, `feed` and `care` the verbs, `portable` the way in and
+//! out for a copy.
 
 mod care;
 mod enrolments;
 mod feed;
 mod lock;
+mod portable;
 mod schema;
 mod sealed;
 #[cfg(test)]
@@ -34,7 +36,7 @@ use self::{
     feed::Feed,
     worker::{Reader, Writer},
 };
-use super::{SharedStore, StoreError, StoreResult};
+use super::{SharedStore, StoreError, StoreResult, portable::Portable};
 use crate::base::{clock::UnixMillis, keyring::Keyring};
 
 /// Why a file could not be opened as a store. Each text says what to do next.
@@ -79,6 +81,12 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// A copy into it was cut off.
+    #[error("{} is half a copy: run the same `sluis store copy` again, it goes on where it was", .path.display())]
+    Unfinished {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file system said no.
     #[error("{}: {what}: {source}", .path.display())]
     File {
@@ -104,16 +112,31 @@ pub enum OpenError {
 /// # Errors
 /// See [`OpenError`]; then nothing in the file was changed, except when a migration was completed before.
 pub fn open(path: &Path, keyring: Arc<Keyring>) -> Result<SharedStore, OpenError> {
+    let (store, unfinished) = open_any(path, keyring)?;
+    if unfinished { Err(OpenError::Unfinished { path: store.path }) } else { Ok(Arc::new(store)) }
+}
+
+/// Opens the file as one end of a copy, also when it is half a copy; makes it like [`open`].
+///
+/// # Errors
+/// See [`OpenError`]; a server that uses the file is one.
+pub fn open_portable(path: &Path, keyring: Arc<Keyring>) -> Result<Arc<dyn Portable>, OpenError> {
+    Ok(Arc::new(open_any(path, keyring)?.0))
+}
+
+/// Opens it; and whether it is half a copy.
+fn open_any(path: &Path, keyring: Arc<Keyring>) -> Result<(Sqlite, bool), OpenError> {
     let real = lock::real_path(path)?;
     let lock = lock::FileLock::take(&real)?;
     lock::make_private(&real)?;
     let mut connection = schema::connect(&real)?;
     sealed::prepare(&mut connection, &keyring, &real)?;
+    let unfinished = portable::unfinished(&connection).map_err(|e| schema::trouble(&real, &e))?.is_some();
     let reading = schema::connect_to_read(&real)?;
     let fail = |source| OpenError::File { path: real.clone(), what: "could not start a thread", source };
     let writer = Writer::start(connection, lock).map_err(fail)?;
     let reader = Reader::start(reading).map_err(fail)?;
-    Ok(Arc::new(Sqlite { reader, writer, keyring, path: real }))
+    Ok((Sqlite { reader, writer, keyring, path: real }, unfinished))
 }
 
 /// The store. Dropping it ends the threads and gives the file free.

@@ -56,8 +56,8 @@ impl Fleet {
     }
 
     /// Moves the clock of all.
-    pub fn later(&mut self, by: Duration) {
-        self.clock.advance(by);
+    pub fn later(&self, by: Duration) {
+        self.clock.clone().advance(by);
     }
 
     /// Logs somebody in for the first time, links an authenticator, and sees that the app is there.
@@ -83,4 +83,15 @@ impl Fleet {
         let code = authenticator.code_at(self.clock.now_secs());
         browser.post("/.sluis/challenge", &[("token", &token), ("code", &code)]).await
     }
+}
+
+/// The value of `store:` for this Redis.
+pub fn on_redis(address: std::net::SocketAddr) -> String {
+    format!("{{ redis: {{ url: \"redis://{address}\" }} }}")
+}
+
+/// How many rounds a long test runs: as many as it says, or `SLUIS_TEST_ROUNDS` per cent of them.
+pub fn rounds(full: usize) -> usize {
+    let percent = std::env::var("SLUIS_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
+    (full * percent / 100).max(1)
 }

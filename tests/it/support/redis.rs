@@ -148,6 +148,13 @@ impl Redis {
         self.process = Some(Process::start("redis", &mut command));
     }
 
+    /// More lines of configuration, for its next start.
+    pub fn append_config(&self, lines: &str) {
+        let file = self.dir.path().join("redis.conf");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, text + lines).unwrap();
+    }
+
     /// Waits until it answers.
     pub fn await_up(&self) {
         eventually("Redis to answer", || self.try_command(&["PING"]).is_ok());
