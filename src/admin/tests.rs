@@ -52,7 +52,7 @@ async fn enrolled(store: &SharedStore, name: &str) {
         last_step: 0,
         drift_steps: -1,
     };
-    store.add(&key(name), NewAuthenticator { authenticator, at_most: 5 }).await.unwrap();
+    store.add(&key(name), NewAuthenticator { authenticator, at_most: 5, begun: NOW }).await.unwrap();
 }
 
 #[derive(Default)]

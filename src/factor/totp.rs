@@ -51,6 +51,8 @@ pub enum Confirmed {
     Verdict(Verdict),
     /// There is no room for one more ([`Room`]); nothing was kept, nothing proved.
     TooMany,
+    /// The user was reset since this enrolment began, or is blocked; nothing was kept, nothing proved.
+    Void,
 }
 
 /// Whether there is room for one more authenticator; what the user has proved decides it (threats D11).
@@ -95,7 +97,7 @@ impl Totp {
     }
 
     /// Confirms the pending secret of this login with its first code, and keeps it under `name`. The code is
-    /// spent with that.
+    /// spent with that. `begun` is when that began on which this rests: a reset after it wins.
     ///
     /// # Errors
     /// When the store fails: then nothing was proved, and mostly nothing enrolled.
@@ -105,6 +107,7 @@ impl Totp {
         user: &UserKey,
         name: &str,
         room: Room,
+        begun: UnixMillis,
         code: &str,
     ) -> StoreResult<Confirmed> {
         let now = self.clock.now();
@@ -143,7 +146,7 @@ impl Totp {
             drift_steps,
         };
         // The limit is judged again here, in one step with keeping it.
-        Ok(match self.store.add(user, NewAuthenticator { authenticator, at_most }).await? {
+        Ok(match self.store.add(user, NewAuthenticator { authenticator, at_most, begun }).await? {
             Added::Kept => {
                 self.note_drift(user, step, now);
                 Confirmed::Verdict(self.prove(user, now).await?)
@@ -151,6 +154,7 @@ impl Totp {
             Added::Known => Confirmed::Verdict(charged.wrong(Hint::AlreadyUsed)),
             // Not `prove`: whoever is refused here must not get the count of wrong answers back to zero.
             Added::TooMany => Confirmed::TooMany,
+            Added::Void => Confirmed::Void,
         })
     }
 

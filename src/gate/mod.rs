@@ -26,7 +26,7 @@
 mod permit;
 pub mod watch;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use http::HeaderValue;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -153,6 +153,19 @@ impl Gate {
                 Outcome::Blocked
             }
             None => self.assess_stranger(app, view, now),
+        }
+    }
+
+    /// Until when this session may be used from this address without a further look: what stays open longer must end
+    /// by then. Its own end, or, where proofs are judged on every request, the moment at which its proof is too old.
+    pub fn stands_until(&self, app: &App, session: &Session, client: IpAddr) -> UnixMillis {
+        let end = session.started.plus(app.session.max);
+        match policy::decide(app, &Facts { user: &session.user.name, client }) {
+            Decision::Require(requirement) if requirement.continuous => {
+                let proved_at = session.proved_at.unwrap_or_default();
+                end.min(proved_at.plus(requirement.validity))
+            }
+            _ => end,
         }
     }
 

@@ -63,6 +63,11 @@ pub fn whoami_name(rule: &Whoami, body: &[u8]) -> Option<String> {
     (!name.trim().is_empty()).then_some(name)
 }
 
+/// Whether this `Set-Cookie` value gives the cookie `name` a value; a deletion does not.
+pub fn sets(name: &str, set_cookie: &[u8], now: UnixMillis) -> bool {
+    is_set(name, std::iter::once(set_cookie), now)
+}
+
 /// Whether the cookie `name` holds a value after all of these.
 fn is_set<'a>(name: &str, set_cookies: impl Iterator<Item = &'a [u8]>, now: UnixMillis) -> bool {
     let mut set = false;

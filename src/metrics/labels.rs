@@ -121,6 +121,8 @@ label!(
         Refused = "refused",
         /// The app accepted it, but the user is blocked.
         Blocked = "blocked",
+        /// The app accepted it, but this user's sessions begin and end too often.
+        TooMany = "too_many",
         /// The form could not be read in one way only (400).
         BadForm = "bad_form",
         /// App or store failed.

@@ -31,6 +31,8 @@ pub enum Cause {
     HeaderTooLarge,
     /// The user is blocked.
     Blocked,
+    /// The user logs in again and again.
+    TooManyLogins,
     /// A page of another origin wants a websocket in the name of the session.
     ForeignOrigin,
     /// The store failed, or the machine gave no random bytes.
@@ -53,6 +55,7 @@ impl Cause {
         Some(match self {
             Self::Malformed(_) | Self::UserName => StatusCode::BAD_REQUEST,
             Self::Blocked | Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::TooManyLogins => StatusCode::TOO_MANY_REQUESTS,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::ClientTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge | Self::LoginTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -80,6 +83,7 @@ impl Cause {
             Self::Expectation => "expectation",
             Self::HeaderTooLarge => "header_too_large",
             Self::Blocked => "blocked",
+            Self::TooManyLogins => "too_many_logins",
             Self::ForeignOrigin => "foreign_origin",
             Self::Store => "store",
             Self::NoUpstream => "no_upstream",

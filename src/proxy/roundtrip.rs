@@ -19,6 +19,7 @@ use super::{
     failure::Cause,
     site::{MOST_TRIES, Site},
 };
+use crate::metrics::UpstreamError;
 
 /// How long the whole header of an answer may take when the app has no own limit.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -33,6 +34,7 @@ pub struct Answer {
     /// Its header, as the app sent it.
     pub header: ResponseHeader,
     session: HttpSession,
+    patience: Duration,
 }
 
 impl RoundTrips {
@@ -81,9 +83,9 @@ impl RoundTrips {
         session.finish_request_body().await.map_err(upstream)?;
         let header = tokio::time::timeout(read.unwrap_or(PATIENCE), final_header(&mut session))
             .await
-            .map_err(|_| Cause::UpstreamTooSlow(crate::metrics::UpstreamError::ReadTimeout))?
+            .map_err(|_| Cause::UpstreamTooSlow(UpstreamError::ReadTimeout))?
             .map_err(upstream)?;
-        Ok(Answer { header, session })
+        Ok(Answer { header, session, patience: read.unwrap_or(PATIENCE) })
     }
 }
 
@@ -127,11 +129,18 @@ impl Answer {
         self.session.read_response_body().await.map_err(|error| Cause::of(&error.into_up()))
     }
 
-    /// Reads the body up to `at_most` bytes. The second is whether that was all of it.
+    /// Reads the body up to `at_most` bytes. The second is whether that was all of it. It must be there in the time that
+    /// one read may take: an app that drips must not hold a login for ever.
     ///
     /// # Errors
     /// How the upstream failed.
     pub async fn read(&mut self, at_most: usize) -> Result<(Bytes, bool), Cause> {
+        tokio::time::timeout(self.patience, self.read_up_to(at_most))
+            .await
+            .map_err(|_| Cause::UpstreamTooSlow(UpstreamError::ReadTimeout))?
+    }
+
+    async fn read_up_to(&mut self, at_most: usize) -> Result<(Bytes, bool), Cause> {
         let mut body = BytesMut::new();
         while let Some(piece) = self.next().await? {
             body.extend_from_slice(&piece);

@@ -38,7 +38,7 @@ impl Proxy {
             }
         }
         let owner = permit.session().map(|live| Owner::from(live.session()));
-        let limits = self.tunnel_limits(&permit);
+        let limits = self.tunnel_limits(ctx, &permit);
         let entry = self.parts.tunnels.enter(owner);
         // From here on a revocation ends the tunnel; one that came just before is seen by asking once more.
         match self.ask_again(session, ctx) {
@@ -121,11 +121,13 @@ impl Proxy {
         }
     }
 
-    /// A tunnel does not outlive its session.
-    fn tunnel_limits(&self, permit: &Permit) -> Limits {
+    /// A tunnel outlives neither its session nor, under `continuous`, the proof that this rests on.
+    fn tunnel_limits(&self, ctx: &Context, permit: &Permit) -> Limits {
         let app = permit.app();
         let now = self.parts.clock.now();
-        let longest = permit.session().map(|live| live.session().started.plus(app.session.max).since(now));
+        let longest = permit.session().zip(ctx.arrival.as_ref()).map(|(live, arrival)| {
+            self.parts.gate.stands_until(app, live.session(), arrival.client).since(now)
+        });
         Limits { idle: app.transport.tunnel_idle_timeout, longest, read: app.transport.read_timeout }
     }
 }

@@ -28,6 +28,7 @@ use crate::{
     model::{DeviceId, Epoch, LoginId, MethodSet, OwnCookies, Revocation, SessionId, UserKey, UserName},
     policy::{self, Decision, Facts},
     store::{RevocationSink, SharedStore, StoreError},
+    throttle::allowance::Allowances,
 };
 
 /// Above every validity that a configuration allows: for so long a voided trust must be remembered as void.
@@ -89,6 +90,9 @@ pub enum FirstFactor {
     },
     /// The user is blocked.
     Blocked,
+    /// So many sessions of this user have ended lately that no other one begins now without a second factor. The one
+    /// that was running on this browser has ended.
+    TooMany,
 }
 
 /// What became of a completion.
@@ -109,6 +113,7 @@ pub struct Admissions {
     clock: SharedClock,
     random: SharedRandom,
     prefix: String,
+    allowances: Allowances,
 }
 
 impl Admissions {
@@ -121,7 +126,16 @@ impl Admissions {
         clock: SharedClock,
         random: SharedRandom,
     ) -> Self {
-        Self { store, keyring, live, names, clock, random, prefix: "/.sluis".to_owned() }
+        Self {
+            store,
+            keyring,
+            live,
+            names,
+            clock,
+            random,
+            prefix: "/.sluis".to_owned(),
+            allowances: Allowances::default(),
+        }
     }
 
     /// The same, with our own pages under `prefix`: no login leads back to one of those.
@@ -168,6 +182,9 @@ impl Admissions {
                 })
             }
         };
+        if begin.is_some() && self.allowances.is_used_up(&user, now) {
+            return Ok(FirstFactor::TooMany);
+        }
         if let Some(begin) = begin {
             self.store.note_seen(&user, true, now).await?;
             let owned = self.store.own(device, &user, horizon(app, now)).await?;
@@ -341,6 +358,7 @@ impl Admissions {
             self.live.apply(&Revocation::Session { id, until });
             return Err(error);
         }
+        self.allowances.charge(&session.session().user, self.clock.now());
         Ok(vec![self.names.clear(Kind::Session)])
     }
 
@@ -391,6 +409,9 @@ impl Admissions {
         else {
             return Ok(());
         };
+        if !self.live.has_ended(running.id) {
+            self.allowances.charge(&running.user, self.clock.now());
+        }
         let until = running.started.plus(app.session.max).plus(MARGIN);
         let ended = self.store.end_session(running.id, until).await;
         if ended.is_err() {

@@ -86,7 +86,7 @@ impl World {
         match &result {
             FirstFactor::Admitted(admission) => browser.take(&admission.cookies),
             FirstFactor::Pending { cookies, .. } => browser.take(cookies),
-            FirstFactor::Blocked => {}
+            FirstFactor::Blocked | FirstFactor::TooMany => {}
         }
         result
     }
@@ -109,7 +109,7 @@ impl World {
         match self.password(app, browser, user).await {
             FirstFactor::Admitted(admission) => admission,
             FirstFactor::Pending { .. } => self.code(app, browser).await.expect("a right code"),
-            FirstFactor::Blocked => panic!("{user} is blocked"),
+            FirstFactor::Blocked | FirstFactor::TooMany => panic!("{user} may not log in"),
         }
     }
 

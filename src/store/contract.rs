@@ -18,6 +18,7 @@ macro_rules! run_contract {
             authenticators_are_kept_whole_and_in_order,
             a_limit_holds_under_concurrency,
             one_enrolment_is_kept_once,
+            no_enrolment_overtakes_a_reset_or_a_block,
             i4_a_step_is_accepted_once_under_concurrency,
             i4_steps_only_grow_and_only_for_the_owner,
             an_authenticator_can_be_removed_by_its_owner_only,
@@ -70,7 +71,7 @@ pub(crate) fn authenticator(id: u8) -> Authenticator {
 }
 
 pub(crate) async fn enrol(store: &SharedStore, user: &UserKey, id: u8) {
-    let new = NewAuthenticator { authenticator: authenticator(id), at_most: 10 };
+    let new = NewAuthenticator { authenticator: authenticator(id), at_most: 10, begun: NOW };
     assert_eq!(store.add(user, new).await.unwrap(), Added::Kept);
 }
 
@@ -144,7 +145,7 @@ pub(crate) async fn authenticators_are_kept_whole_and_in_order(store: SharedStor
 
 pub(crate) async fn a_limit_holds_under_concurrency(store: SharedStore) {
     let answers = sixteen(&store, |number, store| async move {
-        let new = NewAuthenticator { authenticator: authenticator(number), at_most: 3 };
+        let new = NewAuthenticator { authenticator: authenticator(number), at_most: 3, begun: NOW };
         store.add(&user("anna"), new).await.unwrap()
     })
     .await;
@@ -155,13 +156,50 @@ pub(crate) async fn a_limit_holds_under_concurrency(store: SharedStore) {
 
 pub(crate) async fn one_enrolment_is_kept_once(store: SharedStore) {
     let answers = sixteen(&store, |_, store| async move {
-        let new = NewAuthenticator { authenticator: authenticator(1), at_most: 10 };
+        let new = NewAuthenticator { authenticator: authenticator(1), at_most: 10, begun: NOW };
         store.add(&user("anna"), new).await.unwrap()
     })
     .await;
     assert_eq!(answers.iter().filter(|a| **a == Added::Kept).count(), 1);
     assert_eq!(answers.iter().filter(|a| **a == Added::Known).count(), 15);
     assert_eq!(store.authenticators(&user("anna")).await.unwrap().len(), 1);
+}
+
+pub(crate) async fn no_enrolment_overtakes_a_reset_or_a_block(store: SharedStore) {
+    let anna = user("anna");
+    let add = |id, begun| {
+        let new = NewAuthenticator { authenticator: authenticator(id), at_most: 10, begun };
+        store.add(&anna, new)
+    };
+    store.reset(&anna, later(10), later(1000)).await.unwrap();
+    assert_eq!(add(1, later(9)).await.unwrap(), Added::Void, "begun before the reset");
+    assert!(store.authenticators(&anna).await.unwrap().is_empty());
+    assert_eq!(add(1, later(10)).await.unwrap(), Added::Kept, "begun after it");
+    store.set_blocked(&anna, true, later(20)).await.unwrap();
+    assert_eq!(add(2, later(30)).await.unwrap(), Added::Void, "blocked");
+    store.set_blocked(&anna, false, later(40)).await.unwrap();
+    assert_eq!(add(2, later(30)).await.unwrap(), Added::Kept);
+
+    // In a race either the reset removes it, or it is not kept: nothing is left in any order.
+    let bram = user("bram");
+    for round in 0..20 {
+        let at = later(100 + round);
+        let before = UnixMillis(at.0 - 1);
+        sixteen(&store, |number, store| {
+            let bram = bram.clone();
+            async move {
+                if number == 7 {
+                    store.reset(&bram, at, later(1000)).await.unwrap();
+                } else {
+                    let authenticator = authenticator(100 + number);
+                    let new = NewAuthenticator { authenticator, at_most: 20, begun: before };
+                    store.add(&bram, new).await.unwrap();
+                }
+            }
+        })
+        .await;
+        assert!(store.authenticators(&bram).await.unwrap().is_empty(), "round {round}");
+    }
 }
 
 pub(crate) async fn i4_a_step_is_accepted_once_under_concurrency(store: SharedStore) {

@@ -133,11 +133,14 @@ impl Enrolments for Memory {
 
     async fn add(&self, user: &UserKey, new: NewAuthenticator) -> StoreResult<Added> {
         let mut state = self.0.lock();
-        let NewAuthenticator { authenticator, at_most } = new;
+        let NewAuthenticator { authenticator, at_most, begun } = new;
         if state.people.values().flat_map(|p| &p.authenticators).any(|a| a.id == authenticator.id) {
             return Ok(Added::Known);
         }
         let person = state.person(user);
+        if person.blocked || person.void.is_some_and(|void| begun < void.before) {
+            return Ok(Added::Void);
+        }
         if person.authenticators.len() >= at_most {
             return Ok(Added::TooMany);
         }

@@ -1,4 +1,6 @@
-//! Counts and times every verb of a store. Changes nothing else: what the store answers is what the caller gets.
+//! Counts and times every verb of a store, and gives up on one that takes too long: then what was asked is unknown, as
+//! with every [`StoreError`], and nobody waits for ever (I9). Changes nothing else: what the store answers is what the
+//! caller gets.
 
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
@@ -6,7 +8,7 @@ use async_trait::async_trait;
 
 use super::{
     Added, AttemptState, Attempts, Devices, Enrolments, NewAuthenticator, OneTime, Ownership, RevocationSink,
-    Revocations, SealedNames, SharedStore, StoreResult, Upkeep, UserRecord, Users,
+    Revocations, SealedNames, SharedStore, StoreError, StoreResult, Upkeep, UserRecord, Users,
 };
 use crate::{
     base::clock::UnixMillis,
@@ -14,18 +16,31 @@ use crate::{
     model::{AppId, Authenticator, AuthenticatorId, DeviceId, LoginId, SessionId, UserKey},
 };
 
+/// No verb of a store that works takes so long, not even one that waits for other replicas.
+const LONGEST: Duration = Duration::from_secs(20);
+
 /// The same store, counted in `sluis_store_operations_total` and `sluis_store_seconds`.
 pub fn metered(store: SharedStore, metrics: Arc<Metrics>) -> SharedStore {
-    Arc::new(Metered { store, metrics })
+    Arc::new(Metered { store, metrics, longest: LONGEST })
 }
 
 struct Metered {
     store: SharedStore,
     metrics: Arc<Metrics>,
+    longest: Duration,
 }
 
 impl Metered {
     async fn timed<T>(&self, op: Op, verb: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
+        let verb = async {
+            let answer = tokio::time::timeout(self.longest, verb).await;
+            answer.unwrap_or_else(|_| Err(StoreError(format!("no answer within {:?}", self.longest))))
+        };
+        self.metrics.store.timed(op, verb).await
+    }
+
+    /// For what takes as long as it takes, since it goes through everything.
+    async fn untimed<T>(&self, op: Op, verb: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
         self.metrics.store.timed(op, verb).await
     }
 }
@@ -116,7 +131,7 @@ impl Revocations for Metered {
     }
 
     async fn follow(&self, sink: Arc<dyn RevocationSink>, now: UnixMillis) -> StoreResult<()> {
-        self.timed(Op::Follow, self.store.follow(sink, now)).await
+        self.untimed(Op::Follow, self.store.follow(sink, now)).await
     }
 }
 
@@ -138,11 +153,11 @@ impl Upkeep for Metered {
     }
 
     async fn prune(&self, now: UnixMillis) -> StoreResult<usize> {
-        self.timed(Op::Prune, self.store.prune(now)).await
+        self.untimed(Op::Prune, self.store.prune(now)).await
     }
 
     async fn backup(&self, to: PathBuf) -> StoreResult<()> {
-        self.timed(Op::Backup, self.store.backup(to)).await
+        self.untimed(Op::Backup, self.store.backup(to)).await
     }
 }
 
@@ -171,5 +186,30 @@ mod tests {
         ] {
             assert!(text.contains(series), "{series}");
         }
+    }
+
+    /// Answers a ping, and everything else never.
+    struct Hangs(SharedStore);
+
+    #[async_trait]
+    impl OneTime for Hangs {
+        async fn consume(&self, login: LoginId, until: UnixMillis) -> StoreResult<bool> {
+            std::future::pending::<()>().await;
+            self.0.consume(login, until).await
+        }
+    }
+
+    /// [I9] A store that hangs has failed, and is counted so.
+    #[tokio::test]
+    async fn i9_a_verb_that_hangs_is_a_failure() {
+        let metrics = Arc::new(Metrics::new(&[]));
+        let longest = Duration::from_millis(20);
+        let metered = Metered { store: memory::open(), metrics: metrics.clone(), longest };
+        let hangs = Hangs(memory::open());
+        let asked = hangs.consume(LoginId([1; 16]), UnixMillis(1));
+        let error = metered.timed(Op::Consume, asked).await.unwrap_err();
+        assert!(error.to_string().contains("no answer within 20ms"), "{error}");
+        let series = r#"sluis_store_operations_total{operation="consume",outcome="failed"} 1"#;
+        assert!(metrics.render().contains(series));
     }
 }

@@ -39,6 +39,8 @@ pub struct NewAuthenticator {
     pub authenticator: Authenticator,
     /// How many the user may have in all, this one included.
     pub at_most: usize,
+    /// When the login, or the proof, began on which this enrolment rests.
+    pub begun: UnixMillis,
 }
 
 /// What became of [`Enrolments::add`].
@@ -50,6 +52,8 @@ pub enum Added {
     TooMany,
     /// One with this id is there already; nothing was changed. So one enrolment is confirmed once.
     Known,
+    /// The user is blocked, or was reset after [`NewAuthenticator::begun`]; nothing was kept.
+    Void,
 }
 
 /// Users' confirmed authenticators.
@@ -58,7 +62,8 @@ pub trait Enrolments: Send + Sync {
     /// All confirmed authenticators of a user, oldest first.
     async fn authenticators(&self, user: &UserKey) -> StoreResult<Vec<Authenticator>>;
 
-    /// Keeps one more, if the user has fewer than allowed; count and insert are one step.
+    /// Keeps one more, if the user is not blocked, was not reset since the enrolment began, and has fewer than
+    /// allowed; looking and inserting are one step, so that a reset is never overtaken.
     async fn add(&self, user: &UserKey, new: NewAuthenticator) -> StoreResult<Added>;
 
     /// Moves `last_step` to `step` only if `step` is larger: true exactly once for each step (I4).

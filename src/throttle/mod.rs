@@ -22,6 +22,8 @@
 //! Must never count by device or address (an attacker has many), and never let an error pass as [`Verdict::Go`].
 //! Nothing here is on the way of a verified request.
 
+pub mod allowance;
+
 use std::time::Duration;
 
 use crate::{

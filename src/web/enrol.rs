@@ -1,6 +1,6 @@
 //! `enrol`: links an authenticator app.
 //!
-//! Open to two kinds of visitors (threats D11): a pending login whose user has *no* authenticator yet, where policy
+//! Open to two kinds of visitors (threats D11): a pending *login* (no step-up) whose user has *no* authenticator yet, where policy
 //! lets them enrol from this address; and a live session whose second factor was proved a moment ago, for
 //! one more authenticator. The page shows the secret of the visitor's own login and can show no other (E6).
 
@@ -16,12 +16,13 @@ use axum::{
 use super::{
     admit,
     forms::{self, Form},
-    reply::{self, Answer, Fault},
+    reply::{self, Answer, Fault, Page},
     view::{EnrolPage, Frame, MessagePage, Problem, Sign, StoreLinks},
     visitor::Visitor,
 };
 use crate::{
     audit::Event,
+    base::clock::UnixMillis,
     factor::{
         Proof, Verdict,
         totp::{Confirmed, Room},
@@ -29,7 +30,11 @@ use crate::{
     metrics::Enrolment,
     model::{DeviceId, LoginId, Method, UserKey},
     policy,
-    session::{standing::LiveSession, token::Pending},
+    session::{
+        cookie::Kind,
+        standing::LiveSession,
+        token::{Pending, Purpose},
+    },
 };
 
 const PURPOSE: &str = "enrol";
@@ -80,7 +85,7 @@ async fn check(visitor: &Visitor, body: Body) -> Result<Answer, Fault> {
     let (user, device) = (candidate.user().clone(), candidate.device());
     let room = candidate.room(visitor.visit.app.totp.at_most);
     let count = |outcome| visitor.pages.metrics.enrolments.count(Method::Totp, outcome);
-    let confirmed = visitor.pages.totp.confirm(login, &user, &name, room, &code).await;
+    let confirmed = visitor.pages.totp.confirm(login, &user, &name, room, candidate.begun(), &code).await;
     match confirmed.inspect_err(|_| count(Enrolment::Unavailable))? {
         Confirmed::Verdict(Verdict::Proved(proof)) => {
             count(Enrolment::Confirmed);
@@ -90,6 +95,10 @@ async fn check(visitor: &Visitor, body: Body) -> Result<Answer, Fault> {
             count(Enrolment::Wrong);
             let problem = admit::refused(visitor, verdict, &user, device)?;
             form(visitor, &candidate, Some(&name), Some(problem))
+        }
+        Confirmed::Void => {
+            count(Enrolment::Closed);
+            admit::expired(visitor)
         }
         Confirmed::TooMany => {
             count(Enrolment::TooMany);
@@ -115,6 +124,9 @@ async fn candidate(visitor: &Visitor) -> Result<Candidate, Fault> {
             return instead(admit::expired(visitor)?);
         }
         demand_open(visitor, &pending.user)?;
+        if pending.purpose != Purpose::Login {
+            return instead(log_in_again(visitor, &pending).await?);
+        }
         return Ok(Candidate::First(pending));
     }
     let Some(live) = visitor.session() else { return instead(admit::expired(visitor)?) };
@@ -134,6 +146,21 @@ async fn candidate(visitor: &Visitor) -> Result<Candidate, Fault> {
     }
     let cookies = visitor.pages.admissions.step_up(&live, &visitor.path("enrol"))?;
     instead(Answer::SeeOther { to: visitor.path("challenge"), cookies })
+}
+
+/// A running session must prove more than it has, and its user has nothing to prove it with: it began without a second
+/// factor, where policy asked none. Whoever uses it elsewhere has shown no password here, so it is not for them
+/// to say which authenticator is this user's: the session ends, and a new login says who they are (threats D11).
+async fn log_in_again(visitor: &Visitor, pending: &Pending) -> Result<Answer, Fault> {
+    let mut cookies = vec![visitor.pages.names.clear(Kind::Login)];
+    if let Some(live) = visitor.session().filter(|live| live.session().id == pending.session) {
+        cookies.extend(visitor.pages.admissions.end(&live).await?);
+        visitor.pages.metrics.app(&visitor.visit.app.id).sessions_ended.inc();
+        visitor.record(&Event::SessionEnded, &pending.user, pending.device);
+    }
+    let html = admit::expired_page(visitor.frame(), visitor.login_page()).render()?;
+    let status = StatusCode::FORBIDDEN;
+    Ok(Answer::Page(Page { status, html, cookies, retry_after: None, leads_to_app: false }))
 }
 
 /// Goes on only when policy lets this user enrol from this address.
@@ -278,6 +305,17 @@ impl Candidate {
         match self {
             Self::First(pending) => pending.device,
             Self::Another(live) => live.session().device,
+        }
+    }
+
+    /// When that began on which this rests.
+    fn begun(&self) -> UnixMillis {
+        match self {
+            Self::First(pending) => pending.started,
+            Self::Another(live) => {
+                let session = live.session();
+                session.proved_at.map_or(session.started, |at| at.min(session.started))
+            }
         }
     }
 

@@ -30,7 +30,15 @@ mod visitor;
 
 use std::{net::IpAddr, sync::Arc};
 
-use axum::{Router, http::StatusCode, response::Response, routing::get};
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::StatusCode,
+    middleware::{self, Next},
+    response::Response,
+    routing::get,
+};
 
 pub use errors::{Refusal, error_page, problem};
 
@@ -94,7 +102,23 @@ pub fn router(pages: Pages) -> Router {
         .route("/static/{file}", get(assets::serve))
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_this_method);
-    Router::new().nest(&prefix, own).fallback(nothing_here).with_state(Arc::new(pages))
+    Router::new()
+        .nest(&prefix, own)
+        .fallback(nothing_here)
+        .layer(middleware::from_fn(no_service_worker))
+        .with_state(Arc::new(pages))
+}
+
+/// Nothing of ours is a service worker: a browser that asks for one (Service Workers, section 4.2) does so on behalf of a
+/// script of the app that would like to stand between a user and our pages.
+async fn no_service_worker(request: Request, next: Next) -> Response {
+    if request.headers().contains_key("service-worker") {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::FORBIDDEN;
+        reply::harden(response.headers_mut(), false);
+        return response;
+    }
+    next.run(request).await
 }
 
 async fn nothing_here(visitor: Visitor) -> Response {

@@ -138,6 +138,10 @@ async fn submit(
     let (name, password) = (field("username"), field("password"));
     if !name.is_empty() && password == format!("{name}-secret") {
         let session = app.new_session(Some(name));
+        if name == "dora" {
+            // She is in, but shall choose a new password first.
+            return app.answer(Status::FOUND, "/password", &session, String::new());
+        }
         return app.answer(Status::FOUND, "/", &session, String::new());
     }
     let session = app.new_session(None);
@@ -391,4 +395,44 @@ async fn a_login_that_is_too_large_names_the_limit() {
         .process
         .await_line("log of the limit", |line| line.contains("limits.login_body_bytes").then_some(()));
     assert_eq!(app.logins(), 0);
+}
+
+/// [I2 D9] The app let Dora in where the rule sees no success. Her session does not come along with the next login on this
+/// device, which the app would then answer for her and not for its password.
+#[tokio::test]
+async fn d9_a_refused_login_leaves_no_session_of_the_app_behind() {
+    let app = Guest::default();
+    let sluis = Sluis::start(&config(app.serve().await, "", ""));
+    let mut browser = sluis.browser();
+    let answer = log_in(&mut browser, "dora", "dora-secret", "").await;
+    assert_eq!((answer.status, answer.location()), (StatusCode::FOUND, "/password"), "her app's own answer");
+    assert!(!browser.jar.contains_key("sid"), "{:?}", browser.jar);
+    // Carla is exempt: without a look at her password she would be inside.
+    let answer = log_in(&mut browser, "carla", "not-the-password", "").await;
+    assert!(answer.body.starts_with("wrong password"), "{answer:?}");
+    assert_eq!(browser.get("/").await.status, StatusCode::SEE_OTHER);
+    let entered = log_in(&mut browser, "carla", "carla-secret", "").await;
+    assert_eq!(entered.location(), "/", "{entered:?}");
+}
+
+/// [D20] An app that drips its answer to a login holds it no longer than one read may take.
+#[tokio::test]
+async fn d20_an_answer_that_drips_is_given_up() {
+    async fn drip() -> Response {
+        let pieces = futures_util::stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            Some((Ok::<_, std::convert::Infallible>("."), ()))
+        });
+        axum::body::Body::from_stream(pieces).into_response()
+    }
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = Router::new().route("/login", get(drip).post(drip));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let config = config(address, "", "transport: { read_timeout: 1s }")
+        .replace("cookie: sid", r#"cookie: sid, body: "welcome""#);
+    let sluis = Sluis::start(&config);
+    let mut browser = sluis.browser();
+    let answer = tokio::time::timeout(Duration::from_secs(30), log_in(&mut browser, "anna", "x", "")).await;
+    assert_eq!(answer.expect("an end").status, StatusCode::GATEWAY_TIMEOUT);
 }

@@ -109,6 +109,21 @@ async fn websockets_pass_and_end_with_their_session() {
     assert!(live(&sluis, &cookies(&browser)).await.is_err());
 }
 
+/// [B3] Where proofs are judged on every request, a websocket ends when its proof is too old.
+#[tokio::test]
+async fn b3_a_websocket_outlives_no_proof_under_continuous() {
+    let app = Demo::start();
+    let config = care_records(app.address).replace("validity: 12h", "validity: 5s, judged: continuous");
+    let sluis = Sluis::start(&config);
+    let mut browser = sluis.browser();
+    let pending = sluis.password(&mut browser, "anna").await;
+    let (_, entered) = sluis.enrol(&mut browser, &pending).await;
+    assert_eq!(entered.status, StatusCode::SEE_OTHER, "{entered:?}");
+    let mut socket = live(&sluis, &cookies(&browser)).await.unwrap();
+    while next_text(&mut socket).await.is_some() {}
+    assert_eq!(browser.get("/").await.location(), "/.sluis/challenge", "as for any other request");
+}
+
 /// [F1] SIGTERM under load: not one request that was begun is lost, and the process ends by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_cuts_nothing() {

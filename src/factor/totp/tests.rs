@@ -66,7 +66,7 @@ impl World {
             last_step: 0,
             drift_steps: 0,
         };
-        let new = NewAuthenticator { authenticator, at_most: 9 };
+        let new = NewAuthenticator { authenticator, at_most: 9, begun: self.now() };
         assert_eq!(self.store.add(user, new).await.unwrap(), Added::Kept);
     }
 
@@ -83,7 +83,7 @@ impl World {
     }
 
     async fn confirm(&self, login: u8, room: Room, code: &str) -> Confirmed {
-        self.totp.confirm(LoginId([login; 16]), &anna(), "My phone", room, code).await.unwrap()
+        self.totp.confirm(LoginId([login; 16]), &anna(), "My phone", room, self.now(), code).await.unwrap()
     }
 
     fn offer(&self, login: u8) -> Offer {
@@ -113,7 +113,7 @@ fn hint(verdict: &Verdict) -> Hint {
 fn confirmed(verdict: Confirmed) -> Verdict {
     match verdict {
         Confirmed::Verdict(verdict) => verdict,
-        Confirmed::TooMany => panic!("too many"),
+        Confirmed::TooMany | Confirmed::Void => panic!("too many"),
     }
 }
 
@@ -224,7 +224,7 @@ async fn one_enrolment_is_confirmed_once() {
             .map(|_| {
                 let (totp, code) = (world.totp.clone(), code.clone());
                 tokio::spawn(async move {
-                    totp.confirm(LoginId([1; 16]), &anna(), "", room, &code).await.unwrap()
+                    totp.confirm(LoginId([1; 16]), &anna(), "", room, START, &code).await.unwrap()
                 })
             })
             .collect();
@@ -266,7 +266,7 @@ async fn d11_of_two_first_enrolments_at_once_one_is_kept() {
                 let (totp, code) = (world.totp.clone(), Phone::scan(&world.offer(login)).code(START));
                 tokio::spawn(async move {
                     let login = LoginId([login; 16]);
-                    totp.confirm(login, &anna(), "", Room::First, &code).await.unwrap()
+                    totp.confirm(login, &anna(), "", Room::First, START, &code).await.unwrap()
                 })
             })
             .collect();
@@ -365,4 +365,18 @@ async fn a_code_counts_for_its_owner_only() {
     assert_eq!(hint(&world.verify(&his.code(START)).await), Hint::Mismatch);
     assert_eq!(hint(&world.totp.verify(&bram, &phone.code(START)).await.unwrap()), Hint::Mismatch);
     assert!(is_proved(&world.totp.verify(&bram, &his.code(START)).await.unwrap()));
+}
+
+/// [I10] A reset that comes while an enrolment is being confirmed wins: nothing is kept, nothing proved.
+#[tokio::test]
+async fn i10_a_reset_is_not_overtaken_by_an_enrolment() {
+    let world = World::new();
+    let phone = Phone::scan(&world.offer(1));
+    let begun = world.now();
+    world.pass(1);
+    world.store.reset(&anna(), world.now(), UnixMillis(u64::MAX / 2)).await.unwrap();
+    let (login, code) = (LoginId([1; 16]), phone.code(world.now()));
+    let confirmed = world.totp.confirm(login, &anna(), "My phone", Room::First, begun, &code).await.unwrap();
+    assert!(matches!(confirmed, Confirmed::Void), "{confirmed:?}");
+    assert!(!world.totp.enrolled(&anna()).await.unwrap());
 }

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     audit::{Event, Subject},
+    identity::answer::sets,
     metrics::{FirstFactor, SessionGround},
     model::{UserKey, UserName, Wants},
     proxy::{Proxy, answer, failure::Cause, forward, whoami},
@@ -22,7 +23,8 @@ use crate::{
 impl Proxy {
     /// The app refused: its own answer goes through. A session of another user than the one whose name was typed
     /// has ended by this.
-    pub(super) async fn failed(&self, attempt: &Attempt<'_>, judged: Judged) -> Result<Verdict, Cause> {
+    pub(super) async fn failed(&self, attempt: &Attempt<'_>, mut judged: Judged) -> Result<Verdict, Cause> {
+        self.keep_back_the_mark(attempt, &mut judged.answer.header);
         attempt.site.metrics.first_factor.count(FirstFactor::Refused);
         self.record(attempt, attempt.typed.clone(), &Event::FirstFactorRefused);
         let goes_on = attempt.same_user().filter(|_| judged.judgement == Judgement::Refused);
@@ -36,6 +38,28 @@ impl Proxy {
         // With that user's own cookies along, the app's are theirs: when their session has ended, so have those.
         let scope = attempt.same_user().map(|live| Scope::Session(live.session().id)).or(device);
         self.the_apps(attempt, judged, scope, cookies).await
+    }
+
+    /// The cookie by which a success is known does not leave with a refusal. The app may have let somebody in all the
+    /// same (a password that has run out, a question that comes first): their session would go along with the
+    /// next login from this device, whose answer would then be about them and not about its password (threats D9).
+    fn keep_back_the_mark(&self, attempt: &Attempt<'_>, header: &mut ResponseHeader) {
+        let Some(mark) = &attempt.site.app.login.success.cookie else { return };
+        let now = self.parts.clock.now();
+        let lines = set_cookies(header);
+        if !lines.iter().any(|line| sets(mark, line.as_bytes(), now)) {
+            return;
+        }
+        header.remove_header(&header::SET_COOKIE);
+        for line in lines.into_iter().filter(|line| !sets(mark, line.as_bytes(), now)) {
+            // It was in such a header a moment ago.
+            let _ = header.append_header("Set-Cookie", line);
+        }
+        tracing::debug!(
+            app = %attempt.site.app.id,
+            request_id = %attempt.arrival.id,
+            "a refused login set the cookie of login.success: it was kept back"
+        );
     }
 
     /// The app accepted: who is it, and what does policy ask?
@@ -76,6 +100,11 @@ impl Proxy {
             self.record(attempt, user, &Event::BlockedLogin);
             return Err(Cause::Blocked);
         }
+        if let Next::TooMany = next {
+            site.metrics.first_factor.count(FirstFactor::TooMany);
+            tracing::warn!(app = %site.app.id, request_id = %attempt.arrival.id, "too many logins of one user");
+            return Err(Cause::TooManyLogins);
+        }
         site.metrics.first_factor.count(FirstFactor::Passed);
         self.record(attempt, user, &Event::FirstFactorPassed);
         if let Some(live) = attempt.permit.session() {
@@ -93,6 +122,7 @@ impl Proxy {
                 Ok(Verdict::Challenge(all))
             }
             Next::Blocked => Err(Cause::Blocked),
+            Next::TooMany => Err(Cause::TooManyLogins),
         }
     }
 

@@ -15,6 +15,7 @@ fn admitted(first: FirstFactor) -> Admission {
         FirstFactor::Admitted(admission) => admission,
         FirstFactor::Pending { .. } => panic!("pending"),
         FirstFactor::Blocked => panic!("blocked"),
+        FirstFactor::TooMany => panic!("too many"),
     }
 }
 
@@ -529,4 +530,33 @@ async fn users_are_noted_when_met_and_when_they_log_in() {
     assert_eq!(known().await.last_login_at, None);
     world.code(&app, &mut anna).await.unwrap();
     assert_eq!(known().await.last_login_at, Some(world.now()));
+}
+
+/// Each end of a session is kept in memory by every replica: logging in and out in a loop does not fill it.
+#[tokio::test]
+async fn sessions_that_begin_and_end_in_a_loop_are_bounded() {
+    let (world, app) = (World::new().await, app(HOUR * 12));
+    let mut anna = Browser::default();
+    world.login(&app, &mut anna, "anna").await;
+    let mut rounds = 0;
+    while let FirstFactor::Admitted(_) = world.password(&app, &mut anna, "anna").await {
+        rounds += 1;
+        assert!(rounds < 1000, "no bound");
+    }
+    assert!(rounds >= 200, "an honest user never meets it: {rounds}");
+    assert!(!world.passes(&app, &anna), "what was running has ended");
+    let held = world.live.len();
+    for _ in 0..100 {
+        assert!(matches!(world.password(&app, &mut anna, "anna").await, FirstFactor::TooMany));
+    }
+    assert_eq!(world.live.len(), held, "nothing more is kept");
+    let mut bram = Browser::default();
+    world.login(&app, &mut bram, "bram").await;
+    assert_eq!(
+        admitted(world.password(&app, &mut bram, "bram").await).ground,
+        Ground::Trust,
+        "others log in"
+    );
+    world.clock.advance(HOUR);
+    assert_eq!(admitted(world.password(&app, &mut anna, "anna").await).ground, Ground::Trust, "it passes");
 }

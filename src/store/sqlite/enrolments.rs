@@ -39,7 +39,7 @@ impl Enrolments for Sqlite {
     async fn add(&self, user: &UserKey, new: NewAuthenticator) -> StoreResult<Added> {
         let (user, keyring) = (user.clone(), self.keyring.clone());
         self.write(move |db, _| {
-            let NewAuthenticator { authenticator: a, at_most } = new;
+            let NewAuthenticator { authenticator: a, at_most, begun } = new;
             let known = db
                 .prepare_cached("SELECT 1 FROM authenticators WHERE id = ?1")?
                 .exists([a.id.0.as_slice()])?;
@@ -47,6 +47,12 @@ impl Enrolments for Sqlite {
                 return Ok(Added::Known);
             }
             let owner = make_id_of(db, &user)?;
+            let void = db
+                .prepare_cached("SELECT blocked OR coalesce(void_before > ?2, 0) FROM users WHERE id = ?1")?
+                .query_row(params![owner, signed(begun.0)], |row| row.get(0))?;
+            if void {
+                return Ok(Added::Void);
+            }
             let have: i64 = db
                 .prepare_cached("SELECT count(*) FROM authenticators WHERE user = ?1")?
                 .query_row([owner], |row| row.get(0))?;

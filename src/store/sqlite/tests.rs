@@ -97,7 +97,10 @@ async fn a_secret_is_bound_to_its_kind_and_id_and_never_written_in_the_clear() {
     }
     let (store, directory) = fresh();
     let clear = crate::model::Authenticator { secret, ..authenticator(1) };
-    store.add(&anna, crate::store::NewAuthenticator { authenticator: clear, at_most: 1 }).await.unwrap();
+    store
+        .add(&anna, crate::store::NewAuthenticator { authenticator: clear, at_most: 1, begun: NOW })
+        .await
+        .unwrap();
     for entry in fs::read_dir(directory.path()).unwrap() {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
         assert!(!bytes.windows(25).any(|w| w == b"not to be read by anybody"));

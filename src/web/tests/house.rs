@@ -114,7 +114,7 @@ impl House {
         {
             FirstFactor::Admitted(admission) => admission.cookies,
             FirstFactor::Pending { cookies, .. } => cookies,
-            FirstFactor::Blocked => Vec::new(),
+            FirstFactor::Blocked | FirstFactor::TooMany => Vec::new(),
         };
         for cookie in cookies {
             browser.take(cookie.to_str().unwrap());

@@ -390,3 +390,71 @@ async fn a_language_is_chosen_and_remembered() {
     let unknown = anna.get(&house, "/.sluis/enrol?lang=xx").await;
     assert!(unknown.body.contains("<html lang=\"nl\">") && !unknown.headers.contains_key(header::SET_COOKIE));
 }
+
+/// [I2 D11] A session that rests on an exemption enrols nothing where policy asks a second factor: whoever has its cookies
+/// there has shown no password. It ends, and after a new login the user may enrol.
+#[tokio::test]
+async fn a_first_authenticator_needs_a_fresh_login() {
+    let mut app = sample::app();
+    let exempt = Rule {
+        users: Vec::new(),
+        networks: vec!["192.0.2.0/24".parse().unwrap()],
+        then: Then::Exempt { reason: "the ward".to_owned() },
+    };
+    for rule in &mut app.policy {
+        if let Then::Require(requirement) = &mut rule.then {
+            requirement.enrol = Enrol::Open;
+        }
+    }
+    app.policy.insert(0, exempt);
+    let house = House::of(app).await;
+    let mut browser = Browser::default();
+    house.password(&mut browser, "anna", "/").await;
+    assert!(browser.jar.contains_key("__Host-sluis-session"), "exempt on the ward");
+    let copy = browser.clone();
+
+    browser.client = "203.0.113.9".parse().unwrap();
+    let asked = browser.get(&house, "/.sluis/enrol").await;
+    assert_eq!((asked.status, asked.location()), (StatusCode::SEE_OTHER, "/.sluis/challenge"));
+    let challenge = browser.get(&house, "/.sluis/challenge").await;
+    assert_eq!((challenge.status, challenge.location()), (StatusCode::SEE_OTHER, "/.sluis/enrol"));
+    let refused = browser.get(&house, "/.sluis/enrol").await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.body);
+    assert!(
+        refused.body.contains("Log in again") && !refused.body.contains("otpauth://"),
+        "{}",
+        refused.body
+    );
+    for kind in ["session", "login"] {
+        assert!(!browser.jar.contains_key(&format!("__Host-sluis-{kind}")), "{kind}");
+    }
+    let mut saved = copy;
+    let page = saved.get(&house, "/.sluis/logout").await;
+    assert!(!page.body.contains("anna"), "the session is over for a saved copy as well: {}", page.body);
+    assert!(house.store.authenticators(&house.user("anna")).await.unwrap().is_empty());
+
+    house.password(&mut browser, "anna", "/").await;
+    let page = browser.get(&house, "/.sluis/enrol").await;
+    assert_eq!(page.status, StatusCode::OK, "{}", page.body);
+    let fields = [("token", page.token()), ("code", house.code(&page.setup_key()))];
+    let done = browser.post(&house, "/.sluis/enrol", &fields).await;
+    assert_eq!((done.status, done.location()), (StatusCode::SEE_OTHER, "/"), "{}", done.body);
+}
+
+/// [D17] No page or asset of ours is given to a browser as a service worker.
+#[tokio::test]
+async fn nothing_of_ours_is_a_service_worker() {
+    let house = House::new().await;
+    let mut browser = Browser::default();
+    house.password(&mut browser, "anna", "/").await;
+    let page = browser.get(&house, "/.sluis/enrol").await;
+    let script = page.body.split("src=\"").nth(1).and_then(|s| s.split('"').next()).unwrap().to_owned();
+    for path in ["/.sluis/enrol", "/.sluis/nothing", script.as_str()] {
+        let allowed = browser.get(&house, path).await;
+        assert!(allowed.status != StatusCode::FORBIDDEN, "{path}");
+        assert!(!allowed.headers.contains_key("service-worker-allowed"), "{path}");
+        let worker = [("service-worker", "script"), ("sec-fetch-dest", "serviceworker")];
+        let refused = browser.send(&house, Method::GET, path, &worker, String::new()).await;
+        assert_eq!((refused.status, refused.body.as_str()), (StatusCode::FORBIDDEN, ""), "{path}");
+    }
+}
