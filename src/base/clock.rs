@@ -2,8 +2,10 @@
 
 use std::{
     fmt,
+    future::Future,
+    pin::Pin,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Milliseconds since 1970-01-01T00:00:00Z. The only notion of "when" in tokens, stores and decisions.
@@ -65,6 +67,57 @@ impl Clock for SystemClock {
     fn now(&self) -> UnixMillis {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// A moment of this process's own clock, in nanoseconds from an arbitrary start: it never steps, and it says nothing
+/// to anybody else. What must not be fooled by a corrected wall clock is counted in it (leases).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Ticks(pub u64);
+
+impl Ticks {
+    /// `self + d`, saturating.
+    #[must_use]
+    pub fn plus(self, d: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long ago `earlier` was; zero when it lies ahead.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A clock that only goes on, also while the process is stopped, and what waits by it.
+pub trait Monotonic: Send + Sync + 'static {
+    /// The present moment.
+    fn ticks(&self) -> Ticks;
+
+    /// Answers after `time`.
+    fn sleep(&self, time: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// A shared monotonic clock, as parts hold it.
+pub type SharedMonotonic = Arc<dyn Monotonic>;
+
+/// The machine's monotonic clock (`CLOCK_MONOTONIC`: goes on while the process is stopped, not while the whole machine
+/// sleeps). It sleeps on the tokio runtime from which it is asked.
+#[derive(Debug)]
+pub struct SystemMonotonic(Instant);
+
+impl Default for SystemMonotonic {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Monotonic for SystemMonotonic {
+    fn ticks(&self) -> Ticks {
+        Ticks::default().plus(self.0.elapsed())
+    }
+
+    fn sleep(&self, time: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::time::sleep(time))
     }
 }
 

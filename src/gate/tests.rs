@@ -153,7 +153,7 @@ impl World {
 
     fn block(self) -> Self {
         let user = anna(&self.app);
-        self.revoke(&Revocation::Blocked { user, blocked: true })
+        self.revoke(&Revocation::Blocked { user, blocked: true, version: 1 })
     }
 
     fn view<'a>(&'a self, ask: &'a Ask<'a>, id: &'a RequestId) -> RequestView<'a> {

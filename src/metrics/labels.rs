@@ -113,6 +113,46 @@ label!(
 );
 
 label!(
+    /// What a replica knows of revocations: `sight` of `sluis_feed_sight`.
+    FeedSight {
+        /// All that is complete.
+        Clear = "clear",
+        /// Perhaps not all: running sessions go on for a while.
+        Grace = "grace",
+        /// Perhaps not all: nobody passes.
+        Blind = "blind",
+    }
+);
+
+label!(
+    /// Why a shard was loaded: `reason` of `sluis_feed_loads_total`.
+    FeedLoad {
+        /// The process has started.
+        Start = "start",
+        /// Another part of the process wants to know.
+        Joined = "joined",
+        /// Something was missing in what was read.
+        Gap = "gap",
+        /// The backend does not know where this replica says to be: it has lost writes, or too much has happened.
+        Refused = "refused",
+    }
+);
+
+label!(
+    /// What is revoked: `kind` of `sluis_revocations`.
+    RevocationKind {
+        /// A session.
+        Session = "session",
+        /// What an earlier owner of a device had on it.
+        Device = "device",
+        /// What a user proved before some moment.
+        User = "user",
+        /// A user.
+        Block = "block",
+    }
+);
+
+label!(
     /// What became of a first factor: `outcome` of `sluis_first_factor_total`.
     FirstFactor {
         /// The app accepted it.

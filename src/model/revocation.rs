@@ -1,9 +1,11 @@
 //! What ends before its time.
 
-use super::{DeviceId, Epoch, SessionId, UserKey};
+use super::{AppId, DeviceId, Epoch, SessionId, UserKey};
 use crate::base::clock::UnixMillis;
 
 /// One announcement on the revocation feed. Every replica holds all that still matter in memory.
+///
+/// Applying is monotone: in whatever order the same announcements arrive, and however often, the result is the same.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Revocation {
     /// A session has ended (logout, a new login on the same browser).
@@ -37,5 +39,16 @@ pub enum Revocation {
         user: UserKey,
         /// Whether the block is on.
         blocked: bool,
+        /// Of two announcements about one user the one with the higher version counts (of two with the same, the
+        /// block): the moment of the change in milliseconds since 1970, or the version before plus 1 if
+        /// that is more.
+        version: u64,
+    },
+    /// A cookie of an app is sealed from now on, wherever a plain value of it may still be.
+    SealedName {
+        /// Whose.
+        app: AppId,
+        /// The cookie's name.
+        name: String,
     },
 }

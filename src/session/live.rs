@@ -7,9 +7,12 @@
 //! changed: whoever reads the new count sees the new maps, and whoever read the old count before looking at the
 //! maps will look again.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
-use papaya::{HashMap, HashSet};
+use papaya::HashMap;
 
 use super::token::{Session, Trust};
 use crate::{
@@ -28,8 +31,27 @@ pub struct Live {
     devices: HashMap<DeviceId, Mark<Epoch>, ahash::RandomState>,
     /// Nothing that a user proved before this counts.
     users: HashMap<UserKey, Mark<UnixMillis>, ahash::RandomState>,
-    blocked: HashSet<UserKey, ahash::RandomState>,
+    /// Who is blocked; and who is not any more, so that an older announcement does not block them again.
+    blocks: HashMap<UserKey, Block, ahash::RandomState>,
 }
+
+/// The newest that was announced about a user's block.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Block {
+    version: u64,
+    /// Of two announcements with one version the block counts: `true` is more than `false`.
+    blocked: bool,
+}
+
+impl Block {
+    /// Whether no older announcement can still be on its way.
+    fn is_over(&self, now: UnixMillis) -> bool {
+        !self.blocked && UnixMillis(self.version).plus(UNBLOCKED_FOR) <= now
+    }
+}
+
+/// How long it is remembered that somebody is not blocked any more.
+const UNBLOCKED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A limit, and until when it matters. Both only grow.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,7 +91,7 @@ impl Live {
 
     /// Whether the user is blocked.
     pub fn is_blocked(&self, user: &UserKey) -> bool {
-        self.blocked.pin().contains(user)
+        self.blocks.pin().get(user).is_some_and(|block| block.blocked)
     }
 
     /// Drops what can no longer matter.
@@ -77,11 +99,12 @@ impl Live {
         self.sessions.pin().retain(|_, until| *until > now);
         self.devices.pin().retain(|_, mark| mark.until > now);
         self.users.pin().retain(|_, mark| mark.until > now);
+        self.blocks.pin().retain(|_, block| !block.is_over(now));
     }
 
     /// How many revocations are held.
     pub fn len(&self) -> usize {
-        self.sessions.len() + self.devices.len() + self.users.len() + self.blocked.len()
+        self.sessions.len() + self.devices.len() + self.users.len() + self.blocks.len()
     }
 
     /// Whether none is held.
@@ -123,12 +146,12 @@ impl RevocationSink for Live {
                 let mark = Mark { limit: *before, until: *until };
                 self.users.pin().update_or_insert(user.clone(), |old| old.raised(&mark), mark);
             }
-            Revocation::Blocked { user, blocked: true } => {
-                self.blocked.pin().insert(user.clone());
+            Revocation::Blocked { user, blocked, version } => {
+                let block = Block { version: *version, blocked: *blocked };
+                self.blocks.pin().update_or_insert(user.clone(), |old| (*old).max(block), block);
             }
-            Revocation::Blocked { user, blocked: false } => {
-                self.blocked.pin().remove(user);
-            }
+            // Ends nothing.
+            Revocation::SealedName { .. } => return,
         }
         self.generation.fetch_add(1, Ordering::Release);
     }
@@ -167,6 +190,10 @@ mod tests {
         Revocation::User { user: user("anna"), before: UnixMillis(before), until: UnixMillis(until) }
     }
 
+    fn block(name: &str, blocked: bool, version: u64) -> Revocation {
+        Revocation::Blocked { user: user(name), blocked, version }
+    }
+
     #[test]
     fn each_kind_ends_what_it_names_and_moves_the_generation() {
         let live = Live::default();
@@ -176,7 +203,7 @@ mod tests {
             (Revocation::Session { id: SessionId([1; 16]), until: UnixMillis(900) }, session(1, 3, 100)),
             (device(4, 900), session(2, 3, 100)),
             (before(101, 900), session(3, 4, 100)),
-            (Revocation::Blocked { user: user("anna"), blocked: true }, session(4, 4, 500)),
+            (block("anna", true, 1), session(4, 4, 500)),
         ];
         for (revocation, dead) in cases {
             assert!(live.session_lives(&dead), "before {revocation:?}");
@@ -185,7 +212,7 @@ mod tests {
             assert_ne!(live.generation(), generation);
             generation = live.generation();
         }
-        live.apply(&Revocation::Blocked { user: user("anna"), blocked: false });
+        live.apply(&block("anna", false, 2));
         assert!(live.session_lives(&session(4, 4, 500)), "unblocked");
         assert!(!live.session_lives(&session(3, 4, 100)), "what was void before the block stays void");
     }
@@ -205,6 +232,32 @@ mod tests {
         assert!(!live.session_lives(&session(1, 4, 600)), "the later of two ends counts");
     }
 
+    /// Whoever loads the whole and then reads on may be told an older thing after a newer one.
+    #[test]
+    fn an_older_word_about_a_block_never_replaces_a_newer_one() {
+        let (anna, told) = (user("anna"), |list: &[(bool, u64)]| {
+            let live = Live::default();
+            list.iter().for_each(|(blocked, version)| live.apply(&block("anna", *blocked, *version)));
+            live
+        });
+        for (list, blocked) in [
+            (&[(true, 1), (false, 2)][..], false),
+            (&[(false, 2), (true, 1)], false),
+            (&[(false, 2), (true, 3)], true),
+            (&[(true, 3), (false, 2)], true),
+            (&[(true, 2), (false, 2)], true),
+            (&[(false, 2), (true, 2)], true),
+        ] {
+            assert_eq!(told(list).is_blocked(&anna), blocked, "{list:?}");
+        }
+        let live = told(&[(false, 1000)]);
+        live.prune(UnixMillis(1000).plus(UNBLOCKED_FOR / 2));
+        live.apply(&block("anna", true, 999));
+        assert!(!live.is_blocked(&anna), "it is remembered for a while");
+        live.prune(UnixMillis(1000).plus(UNBLOCKED_FOR));
+        assert!(live.is_empty(), "not for ever");
+    }
+
     #[test]
     fn a_proof_older_than_its_session_must_outlive_a_reset_too() {
         let live = Live::default();
@@ -219,7 +272,7 @@ mod tests {
         let live = Live::default();
         live.apply(&Revocation::Session { id: SessionId([1; 16]), until: UnixMillis(10) });
         live.apply(&Revocation::Session { id: SessionId([2; 16]), until: UnixMillis(11) });
-        live.apply(&Revocation::Blocked { user: user("bram"), blocked: true });
+        live.apply(&block("bram", true, 1));
         live.prune(UnixMillis(10));
         assert_eq!(live.len(), 2);
         assert!(live.has_ended(SessionId([2; 16])) && live.is_blocked(&user("bram")));

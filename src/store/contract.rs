@@ -307,14 +307,18 @@ pub(crate) async fn blocking_is_announced_also_for_one_never_met(store: SharedSt
     let recorder = Recorder::following(&store, NOW).await;
     let eve = user("eve");
     store.set_blocked(&eve, true, NOW).await.unwrap();
-    assert_eq!(recorder.take(), [Revocation::Blocked { user: eve.clone(), blocked: true }]);
+    assert_eq!(recorder.take(), [Revocation::Blocked { user: eve.clone(), blocked: true, version: NOW.0 }]);
     assert!(store.user(&eve).await.unwrap().unwrap().blocked);
     assert_eq!(store.list("eve", None, 9).await.unwrap().len(), 1, "an administrator sees the block");
     assert_eq!(Recorder::following(&store, later(1 << 40)).await.take().len(), 1, "a block does not end");
     store.set_blocked(&eve, false, NOW).await.unwrap();
-    assert_eq!(recorder.take(), [Revocation::Blocked { user: eve.clone(), blocked: false }]);
+    assert_eq!(
+        recorder.take(),
+        [Revocation::Blocked { user: eve.clone(), blocked: false, version: NOW.0 + 1 }]
+    );
     assert!(!store.user(&eve).await.unwrap().unwrap().blocked);
-    assert!(Recorder::following(&store, NOW).await.take().is_empty());
+    let in_force = |told: &Revocation| matches!(told, Revocation::Blocked { blocked: true, .. });
+    assert!(!Recorder::following(&store, NOW).await.take().iter().any(in_force));
 }
 
 pub(crate) async fn i2_a_login_is_consumed_once_under_concurrency(store: SharedStore) {
@@ -427,7 +431,7 @@ pub(crate) async fn whoever_follows_gets_what_still_matters_and_then_the_rest(st
         Revocation::Session { id: new, until: later(100) },
         Revocation::Device { device: DeviceId([1; 16]), epoch: taken.epoch, until: later(100) },
         Revocation::User { user: user("anna"), before: NOW, until: later(100) },
-        Revocation::Blocked { user: user("eve"), blocked: true },
+        Revocation::Blocked { user: user("eve"), blocked: true, version: NOW.0 },
     ];
     assert_eq!(present.len(), expected.len(), "{present:?}");
     assert!(expected.iter().all(|e| present.contains(e)), "{present:?}");

@@ -58,6 +58,7 @@ struct Person {
     first_seen_at: Option<UnixMillis>,
     last_login_at: Option<UnixMillis>,
     blocked: bool,
+    block_version: u64,
     attempts: AttemptState,
     authenticators: Vec<Authenticator>,
     void: Option<Void>,
@@ -100,12 +101,16 @@ impl State {
             Some(Revocation::User { user: user.clone(), before, until })
         });
         let blocks = self.people.iter().filter(|(_, p)| p.blocked);
-        let blocks = blocks.map(|(user, _)| Revocation::Blocked { user: user.clone(), blocked: true });
+        let blocks = blocks.map(|(user, p)| Revocation::Blocked {
+            user: user.clone(),
+            blocked: true,
+            version: p.block_version,
+        });
         let matters = |revocation: &Revocation| match revocation {
             Revocation::Session { until, .. }
             | Revocation::Device { until, .. }
             | Revocation::User { until, .. } => *until > now,
-            Revocation::Blocked { .. } => true,
+            Revocation::Blocked { .. } | Revocation::SealedName { .. } => true,
         };
         sessions.chain(devices).chain(users).filter(matters).chain(blocks).collect()
     }
@@ -216,7 +221,9 @@ impl Users for Memory {
         let person = state.person(user);
         person.first_seen_at.get_or_insert(now);
         person.blocked = blocked;
-        state.announce(&Revocation::Blocked { user: user.clone(), blocked });
+        person.block_version = person.block_version.saturating_add(1).max(now.0);
+        let version = person.block_version;
+        state.announce(&Revocation::Blocked { user: user.clone(), blocked, version });
         Ok(())
     }
 }

@@ -114,7 +114,8 @@ pub trait Users: Send + Sync {
     /// one step. Answers how many authenticators were removed. Works for a user never met, too.
     async fn reset(&self, user: &UserKey, now: UnixMillis, until: UnixMillis) -> StoreResult<usize>;
 
-    /// Blocks or unblocks and publishes it, in one step. Works for a user never met, too.
+    /// Blocks or unblocks and publishes it, in one step. Works for a user never met, too. The announced version is
+    /// `now` in milliseconds, or the one before plus 1 if that is more.
     async fn set_blocked(&self, user: &UserKey, blocked: bool, now: UnixMillis) -> StoreResult<()>;
 }
 

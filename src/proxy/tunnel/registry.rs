@@ -57,7 +57,8 @@ impl Owner {
             Revocation::Session { id, .. } => self.session == *id,
             Revocation::Device { device, epoch, .. } => self.device == *device && self.epoch < *epoch,
             Revocation::User { user, before, .. } => self.user == *user && self.started < *before,
-            Revocation::Blocked { user, blocked } => *blocked && self.user == *user,
+            Revocation::Blocked { user, blocked, .. } => *blocked && self.user == *user,
+            Revocation::SealedName { .. } => false,
         }
     }
 }
@@ -166,7 +167,7 @@ pub(super) mod tests {
             until,
         };
         let by_user = |name, before| Revocation::User { user: user(name), before: UnixMillis(before), until };
-        let block = |name, blocked| Revocation::Blocked { user: user(name), blocked };
+        let block = |name, blocked| Revocation::Blocked { user: user(name), blocked, version: 1 };
         let session = |id: u8| Revocation::Session { id: SessionId([id; 16]), until };
         for (revocation, ends) in [
             (session(1), true),

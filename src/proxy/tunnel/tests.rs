@@ -220,10 +220,10 @@ async fn i3_a_revocation_ends_live_tunnels_at_once() {
     let mut client = world.open().await;
     head(&mut client).await.unwrap();
     read(&mut client, "first frame").await.unwrap();
-    world.registry.apply(&Revocation::Blocked { user: user("bram"), blocked: true });
+    world.registry.apply(&Revocation::Blocked { user: user("bram"), blocked: true, version: 1 });
     client.write_all(b"still there").await.unwrap();
     read(&mut client, "still there").await.unwrap();
-    world.registry.apply(&Revocation::Blocked { user: user("anna"), blocked: true });
+    world.registry.apply(&Revocation::Blocked { user: user("anna"), blocked: true, version: 1 });
     assert_eq!(client.read(&mut [0; 16]).await.unwrap_or(0), 0, "closed");
     assert_eq!(world.ends().await, [Ok(TunnelEnd::Revoked)]);
 }

@@ -102,7 +102,7 @@ async fn a_revocation_is_seen_by_the_next_request_also_behind_the_cache() {
             before: s.started.plus(Duration::from_millis(1)),
             until: s.started.plus(HOUR),
         },
-        |s| Revocation::Blocked { user: s.user.clone(), blocked: true },
+        |s| Revocation::Blocked { user: s.user.clone(), blocked: true, version: 1 },
     ];
     for kind in kinds {
         let world = World::new().await;

@@ -159,10 +159,11 @@ fn present(db: &Connection, now: UnixMillis) -> rusqlite::Result<Vec<Revocation>
         let (before, until) = (millis(row.get(2)?), millis(row.get(3)?));
         all.push(Revocation::User { user: key(row, 0, 1)?, before, until });
     }
-    let mut select = db.prepare("SELECT realm, name FROM users WHERE blocked = 1")?;
+    let mut select = db.prepare("SELECT realm, name, block_version FROM users WHERE blocked = 1")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
-        all.push(Revocation::Blocked { user: key(row, 0, 1)?, blocked: true });
+        let version = unsigned(row.get(2)?);
+        all.push(Revocation::Blocked { user: key(row, 0, 1)?, blocked: true, version });
     }
     Ok(all)
 }

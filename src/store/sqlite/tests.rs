@@ -241,7 +241,7 @@ async fn a_failing_command_undoes_itself_only_and_tells_nobody() {
         .await
         .unwrap();
 
-    let block = |name| Revocation::Blocked { user: user(name), blocked: true };
+    let block = |name| Revocation::Blocked { user: user(name), blocked: true, version: NOW.0 };
     let learn = |name: &'static str, fails: bool| {
         let told = block(name);
         writer.run(move |db, feed| {

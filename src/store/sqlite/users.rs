@@ -79,11 +79,14 @@ impl Users for Sqlite {
     async fn set_blocked(&self, user: &UserKey, blocked: bool, now: UnixMillis) -> StoreResult<()> {
         let user = user.clone();
         self.write(move |db, feed| {
-            db.prepare_cached(
-                "UPDATE users SET blocked = ?2, first_seen_at = coalesce(first_seen_at, ?3) WHERE id = ?1",
-            )?
-            .execute(params![make_id_of(db, &user)?, blocked, signed(now.0)])?;
-            feed.announce(Revocation::Blocked { user, blocked });
+            let version = db
+                .prepare_cached(
+                    "UPDATE users SET blocked = ?2, first_seen_at = coalesce(first_seen_at, ?3),
+                            block_version = max(block_version + 1, ?3)
+                      WHERE id = ?1 RETURNING block_version",
+                )?
+                .query_row(params![make_id_of(db, &user)?, blocked, signed(now.0)], |row| row.get(0))?;
+            feed.announce(Revocation::Blocked { user, blocked, version: unsigned(version) });
             Ok(())
         })
         .await
