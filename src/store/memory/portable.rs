@@ -126,6 +126,8 @@ impl State {
                     first_seen_at: new.first_seen_at,
                     last_login_at: new.last_login_at,
                     blocked: new.blocked,
+                    // It only orders what is announced to a running process, and none runs here.
+                    block_version: 0,
                     attempts: new.attempts,
                     authenticators: new.authenticators,
                     void: new.void.map(|v| KeptVoid { before: v.before, until: v.until }),
