@@ -49,30 +49,30 @@ rm -rf "$raw"
 mkdir -p "$raw"
 
 # One binary after the other has the profile that its own load made.
-build() { # folder, flags, binary
-    case $3 in
-    sluis) set -- "$1" "$2" --bin sluis ;;
-    *) set -- "$1" "$2" --example "$3" ;;
-    esac
+build() { # folder, link-time optimisation, flags, binary
     folder=$1
-    flags=$2
-    shift 2
+    lto=$2
+    flags=$3
+    case $4 in
+    sluis) set -- --bin sluis ;;
+    *) set -- --example "$4" ;;
+    esac
     # With --target the flags are not for build scripts and procedural macros, which would leave profiles too.
     RUSTFLAGS="${RUSTFLAGS:-} $flags" CARGO_TARGET_DIR="$folder" CARGO_BUILD_BUILD_DIR="$folder" \
-        SLUIS_COMMIT="${SLUIS_COMMIT:-}" cargo build --quiet --locked --profile dist --target "$host" "$@" >&2
+        CARGO_PROFILE_DIST_LTO="$lto" SLUIS_COMMIT="${SLUIS_COMMIT:-}" cargo build --quiet --locked --profile dist --target "$host" "$@" >&2
 }
 
 # Fat LTO is of no use to a build that only counts, and takes minutes.
 for binary in "$@"; do
     say "building $binary, instrumented …"
-    CARGO_PROFILE_DIST_LTO=off build "$root/counting" "-Cprofile-generate" "$binary"
+    build "$root/counting" off "-Cprofile-generate" "$binary"
 done
 say "running the load …"
 benches/profile_load.py --bin "$root/counting/$host/dist" --out "$raw" "$@" >&2
 for binary in "$@"; do
     "$profdata" merge -o "$root/$binary.profdata" "$raw/$binary"/*.profraw
     say "building $binary with its profile …"
-    build "$root/$binary" "-Cprofile-use=$root/$binary.profdata" "$binary"
+    build "$root/$binary" fat "-Cprofile-use=$root/$binary.profdata" "$binary"
 done
 mkdir -p "$root/dist/examples"
 for binary in "$@"; do
