@@ -462,7 +462,7 @@ def main():
                 "are this machine's; the ratios are what counts.\n\n"
                 f"Load average on {os.cpu_count()} cores before the run: {busy:.1f}. Above 0.5 others were at work, and the "
                 "figures are rough.\n\n"
-                + ("The profiled pair is built with profiles, each of its own load; its ratios are to its own bare pingora.\n\n"
+                + ("The profiled pair is built with a profile of the load of both; its ratios are to its own bare pingora.\n\n"
                    if args.guided else "") + text)
 
 

@@ -24,7 +24,7 @@ fi
 set -- --bin "$target/dist" "$@"
 if [ "${SLUIS_BENCH_GUIDED:-0}" != 0 ]; then
     if [ "${SLUIS_BENCH_BUILD:-1}" = 0 ]; then
-        guided="$target/pgo/dist"
+        guided="$(echo "$target"/pgo/sluis+bare_pingora/*/dist)"
     else
         guided="$(scripts/pgo.sh sluis bare_pingora)"
         took "built the pair with profiles"

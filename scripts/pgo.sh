@@ -43,42 +43,39 @@ scripts/install-bench.sh >&2 || {
     exit 2
 }
 
+# Several binaries get one profile, of all their loads together.
 root="$(mkdir -p "${CARGO_TARGET_DIR:-target}" && cd "${CARGO_TARGET_DIR:-target}" && pwd)/pgo"
+set_of="$(echo "$*" | tr ' ' '+')"
+profile="$root/$set_of.profdata"
 raw="$root/raw"
 rm -rf "$raw"
 mkdir -p "$raw"
 
-# One binary after the other has the profile that its own load made.
-build() { # folder, link-time optimisation, flags, binary
+build() { # folder, link-time optimisation, flags, binaries
     folder=$1
     lto=$2
     flags=$3
-    case $4 in
-    sluis) set -- --bin sluis ;;
-    *) set -- --example "$4" ;;
-    esac
+    shift 3
+    binaries=
+    for binary in "$@"; do
+        case $binary in
+        sluis) binaries="$binaries --bin sluis" ;;
+        *) binaries="$binaries --example $binary" ;;
+        esac
+    done
     # With --target the flags are not for build scripts and procedural macros, which would leave profiles too.
+    # shellcheck disable=SC2086
     RUSTFLAGS="${RUSTFLAGS:-} $flags" CARGO_TARGET_DIR="$folder" CARGO_BUILD_BUILD_DIR="$folder" \
-        CARGO_PROFILE_DIST_LTO="$lto" SLUIS_COMMIT="${SLUIS_COMMIT:-}" cargo build --quiet --locked --profile dist --target "$host" "$@" >&2
+        CARGO_PROFILE_DIST_LTO="$lto" SLUIS_COMMIT="${SLUIS_COMMIT:-}" \
+        cargo build --quiet --locked --profile dist --target "$host" $binaries >&2
 }
 
+say "building, instrumented …"
 # Fat LTO is of no use to a build that only counts, and takes minutes.
-for binary in "$@"; do
-    say "building $binary, instrumented …"
-    build "$root/counting" off "-Cprofile-generate" "$binary"
-done
+build "$root/counting" off "-Cprofile-generate" "$@"
 say "running the load …"
 benches/profile_load.py --bin "$root/counting/$host/dist" --out "$raw" "$@" >&2
-for binary in "$@"; do
-    "$profdata" merge -o "$root/$binary.profdata" "$raw/$binary"/*.profraw
-    say "building $binary with its profile …"
-    build "$root/$binary" fat "-Cprofile-use=$root/$binary.profdata" "$binary"
-done
-mkdir -p "$root/dist/examples"
-for binary in "$@"; do
-    case $binary in
-    sluis) cp "$root/sluis/$host/dist/sluis" "$root/dist/sluis" ;;
-    *) cp "$root/$binary/$host/dist/examples/$binary" "$root/dist/examples/$binary" ;;
-    esac
-done
-echo "$root/dist"
+"$profdata" merge -o "$profile" "$raw"/*/*.profraw
+say "building with the profile …"
+build "$root/$set_of" fat "-Cprofile-use=$profile" "$@"
+echo "$root/$set_of/$host/dist"
