@@ -4,6 +4,11 @@
 //! Order matters at the start: whatever can fail (keys, store, ports, certificates) fails before the first client is
 //! answered, and every revocation that still matters is in memory before a session can be believed (I3).
 
+mod build;
+mod descriptors;
+mod files;
+mod reload;
+
 use std::{
     net::{SocketAddr, TcpListener},
     sync::Arc,
@@ -11,9 +16,16 @@ use std::{
 };
 
 use anyhow::Context as _;
-use pingora::{proxy::HttpProxy, server::configuration::ServerConf};
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch},
+};
 
+pub use self::reload::Source;
+use self::{
+    build::{Built, Lasting},
+    reload::{Listeners, Reloader, Why},
+};
 use crate::{
     admin::{
         clock_watch::ClockWatch,
@@ -21,28 +33,16 @@ use crate::{
         operations::Operations,
         probes::{self, Health},
     },
-    audit::{Auditor, Event, Subject},
+    audit::{Event, Subject},
     base::{
         clock::{SharedClock, SystemClock},
         keyring::Keyring,
-        random::{SharedRandom, SystemRandom},
+        random::SystemRandom,
     },
     config::{Config, StoreConfig},
-    factor::totp::Totp,
-    gate::Gate,
-    metrics::Metrics,
-    proxy::{
-        Parts, Proxy,
-        edge::{self, Options, Shutdown, Stage, follow_signals},
-        tunnel::Registry,
-        upstreams::Upstreams,
-    },
-    session::{
-        admission::Admissions, cookie::Names, live::Live, standing::Standings,
-        upstream_cookies::UpstreamCookies,
-    },
+    proxy::edge::{self, Options, Shutdown, Stage, follow_signals},
+    session::live::Live,
     store::{self, SharedStore},
-    web::{self, Pages},
 };
 
 /// How often expired records and revocations are forgotten.
@@ -85,38 +85,39 @@ pub async fn open_portable(
     }
 }
 
-/// Serves until a signal ends it.
+/// Serves until a signal ends it. The configuration is read again from `source` on SIGHUP and when its files change.
 ///
 /// # Errors
 /// When something that is needed cannot be had: a port, a key, the store, a certificate.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
     let clock: SharedClock = Arc::new(SystemClock);
+    descriptors::raise();
     let bound = edge::bind(&config.listen, &clock)?;
     let operations = config.listen.operations.map(listen).transpose()?;
     let control =
         config.listen.control.as_deref().map(control::bind).transpose().context("listen.control")?;
 
-    let shared = Shared::build(&config, &clock)?;
+    let (lasting, sealer) = Lasting::open(&config, &clock)?;
+    let lasting = Arc::new(lasting);
+    let built = Built::first(&lasting, config, sealer)?;
     let watch = Arc::new(ClockWatch::new(
         Arc::clone(&clock),
-        shared.pages.totp.drifts(),
-        Arc::clone(&shared.metrics),
+        Arc::clone(&lasting.drifts),
+        Arc::clone(&lasting.metrics),
     ));
-    let health = Health::new(Arc::clone(&shared.store), Arc::clone(&shared.metrics));
+    let health = Health::new(Arc::clone(&lasting.store), Arc::clone(&lasting.metrics));
     let health = Arc::new(health.with_clock(Arc::clone(&watch)));
     health.revocations_loaded();
 
     let shutdown = Shutdown::new();
     let (http, https) = (bound.http_address(), bound.https_address());
     let options = Options {
-        threads: config.threads,
-        limits: config.limits.clone(),
-        shutdown: config.shutdown.clone(),
-        trusted_proxies: config.trusted_proxies.clone().into(),
-        max_connections: 0,
-        metrics: Arc::clone(&shared.metrics),
+        threads: built.config.threads,
+        settings: built.settings(),
+        metrics: Arc::clone(&lasting.metrics),
     };
-    let mut proxies = shared.proxies(&config, count(config.threads))?.into_iter();
+    let (proxies, currents) = built.proxies(&lasting, count(built.config.threads))?;
+    let mut proxies = proxies.into_iter();
     let served = bound.serve(options, shutdown.clone(), |_| {
         #[expect(clippy::expect_used, reason = "one proxy was made for each worker, in the line above")]
         proxies.next().expect("as many proxies as workers")
@@ -127,150 +128,40 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             tracing::info!(listener, %address, "listening");
         }
     }
+    built.upstreams.tend(served.handle());
+    let acts = Arc::new(Operations::new(
+        Arc::clone(&lasting.store),
+        built.config.apps.clone(),
+        Arc::clone(&lasting.auditor),
+        Arc::clone(&lasting.clock),
+    ));
+    let listeners = Listeners {
+        proxies: currents,
+        settings: served.settings().clone(),
+        certificates: served.certificates().cloned(),
+        operations: Some(Arc::clone(&acts)),
+        health: Arc::clone(&health),
+    };
+    let reloader = Reloader::new(source, Arc::clone(&lasting), built, listeners);
     let stop = Background { runtime: served.handle(), shutdown: &shutdown }.start(
-        &config,
-        &shared,
+        &lasting,
         &health,
         operations,
-        control,
-        served.certificates().cloned(),
+        control.map(|control| (control, acts)),
+        reloader,
     )?;
     served.handle().spawn(async move { watch.follow().await });
     health.listeners_up();
-    shared.auditor.record(&Event::Server { what: "started" }, &Subject::default());
+    lasting.auditor.record(&Event::Server { what: "started" }, &Subject::default());
     tracing::info!("ready");
 
     served.wait();
     drop(stop);
-    shared.auditor.record(&Event::Server { what: "stopping" }, &Subject::default());
-    shared.auditor.flush();
+    lasting.auditor.record(&Event::Server { what: "stopping" }, &Subject::default());
+    lasting.auditor.flush();
     tracing::info!("stopped");
     Ok(())
 }
-
-/// What all workers share.
-struct Shared {
-    clock: SharedClock,
-    random: SharedRandom,
-    store: SharedStore,
-    live: Arc<Live>,
-    names: Names,
-    metrics: Arc<Metrics>,
-    auditor: Arc<Auditor>,
-    admissions: Arc<Admissions>,
-    gate: Arc<Gate>,
-    sealer: Arc<UpstreamCookies>,
-    upstreams: Arc<Upstreams>,
-    tunnels: Arc<Registry>,
-    pages: Pages,
-}
-
-impl Shared {
-    fn build(config: &Config, clock: &SharedClock) -> anyhow::Result<Self> {
-        let random: SharedRandom = Arc::new(SystemRandom);
-        let keyring = keyring(config)?;
-        let ids: Vec<String> = config.apps.iter().map(|app| app.id.to_string()).collect();
-        let metrics = Arc::new(Metrics::new(&ids));
-        let store = store::metered::metered(open_store(config)?, Arc::clone(&metrics));
-        let auditor = Arc::new(
-            Auditor::open(&config.audit, Arc::clone(clock), metrics.audit_failures.clone())
-                .context("audit")?,
-        );
-
-        let live = Arc::new(Live::default());
-        let tunnels = Registry::new();
-        let names = Names::new(config.insecure_cookies);
-        // The store answers on a thread of its own: any runtime can wait for it.
-        let waiting = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let sealer = waiting.block_on(async {
-            store.follow(Arc::clone(&live) as _, clock.now()).await?;
-            store.follow(Arc::clone(&tunnels) as _, clock.now()).await?;
-            UpstreamCookies::load(Arc::clone(&keyring), Arc::clone(&store), names.clone(), Arc::clone(clock))
-                .await
-        })?;
-        drop(waiting);
-
-        let standings = Arc::new(Standings::new(Arc::clone(&keyring), Arc::clone(&live)));
-        let admissions = Arc::new(
-            Admissions::new(
-                Arc::clone(&store),
-                Arc::clone(&keyring),
-                Arc::clone(&live),
-                names.clone(),
-                Arc::clone(clock),
-                Arc::clone(&random),
-            )
-            .with_prefix(&config.prefix),
-        );
-        let gate = Arc::new(Gate::new(
-            Arc::clone(&standings),
-            Arc::clone(&admissions),
-            Arc::clone(clock),
-            config.prefix.clone(),
-        ));
-        let totp = Arc::new(Totp::new(Arc::clone(&store), Arc::clone(&keyring), Arc::clone(clock)));
-        let pages = Pages {
-            prefix: config.prefix.as_str().into(),
-            standings,
-            admissions: Arc::clone(&admissions),
-            totp,
-            names: names.clone(),
-            keyring,
-            clock: Arc::clone(clock),
-            metrics: Arc::clone(&metrics),
-            auditor: Arc::clone(&auditor),
-        };
-        let upstreams = Arc::new(Upstreams::new(config.apps.iter().map(AsRef::as_ref))?);
-        Ok(Self {
-            clock: Arc::clone(clock),
-            random,
-            store,
-            live,
-            names,
-            metrics,
-            auditor,
-            admissions,
-            gate,
-            sealer: Arc::new(sealer),
-            upstreams,
-            tunnels,
-            pages,
-        })
-    }
-
-    /// One proxy for each worker: they share everything but their pools of upstream connections.
-    fn proxies(&self, config: &Config, count: usize) -> anyhow::Result<Vec<HttpProxy<Proxy>>> {
-        let conf =
-            Arc::new(ServerConf { upstream_keepalive_pool_size: POOL_PER_WORKER, ..ServerConf::default() });
-        (0..count)
-            .map(|_| {
-                let parts = Parts {
-                    apps: config.apps.clone(),
-                    limits: config.limits.clone(),
-                    trusted_proxies: config.trusted_proxies.clone(),
-                    prefix: config.prefix.as_str().into(),
-                    names: self.names.clone(),
-                    gate: Arc::clone(&self.gate),
-                    admissions: Arc::clone(&self.admissions),
-                    sealer: Arc::clone(&self.sealer),
-                    upstreams: Arc::clone(&self.upstreams),
-                    tunnels: Arc::clone(&self.tunnels),
-                    pages: web::router(self.pages.clone()),
-                    clock: Arc::clone(&self.clock),
-                    metrics: Arc::clone(&self.metrics),
-                    auditor: Arc::clone(&self.auditor),
-                };
-                let mut proxy = HttpProxy::new(Proxy::new(parts, self.random.as_ref())?, Arc::clone(&conf));
-                edge::limit(&mut proxy, &config.limits);
-                proxy.handle_init_modules();
-                Ok(proxy)
-            })
-            .collect()
-    }
-}
-
-/// Unused upstream connections that one worker keeps.
-const POOL_PER_WORKER: usize = 512;
 
 /// What runs beside the workers.
 struct Background<'a> {
@@ -282,12 +173,11 @@ impl Background<'_> {
     /// Starts it; what is returned stops it when dropped.
     fn start(
         &self,
-        config: &Config,
-        shared: &Shared,
+        lasting: &Arc<Lasting>,
         health: &Arc<Health>,
         operations: Option<TcpListener>,
-        control: Option<std::os::unix::net::UnixListener>,
-        certificates: Option<Arc<edge::tls::Certificates>>,
+        control: Option<(std::os::unix::net::UnixListener, Arc<Operations>)>,
+        reloader: Reloader,
     ) -> anyhow::Result<watch::Sender<bool>> {
         let (stop, stopped) = watch::channel(false);
         if let Some(listener) = operations {
@@ -296,22 +186,18 @@ impl Background<'_> {
             let serving = probes::serve(listener, Arc::clone(health), stopped.clone());
             self.spawn("operations listener", serving);
         }
-        if let Some(listener) = control {
-            let operations = Operations::new(
-                Arc::clone(&shared.store),
-                config.apps.clone(),
-                Arc::clone(&shared.auditor),
-                Arc::clone(&shared.clock),
-            );
-            self.spawn("control socket", control::serve(listener, Arc::new(operations), stopped));
+        if let Some((listener, operations)) = control {
+            self.spawn("control socket", control::serve(listener, operations, stopped));
         }
-        let metrics = Arc::clone(&shared.metrics);
+        let (ask, asked) = mpsc::unbounded_channel();
+        self.spawn("reload", reloader.run(asked));
+        let auditor = Arc::clone(&lasting.auditor);
         self.spawn(
             "signals",
             follow_signals(self.shutdown.clone(), move || {
-                if let Some(certificates) = &certificates {
-                    edge::reload_certificates(certificates, &metrics);
-                }
+                // The audit log may have been rotated away.
+                auditor.reopen();
+                let _ = ask.send(Why::Signal);
             }),
         );
         let (health, shutdown) = (Arc::clone(health), self.shutdown.clone());
@@ -319,11 +205,10 @@ impl Background<'_> {
             shutdown.reached(Stage::Leaving).await;
             health.drain();
         });
-        shared.upstreams.tend(self.runtime);
         self.runtime.spawn(prune(
-            Arc::clone(&shared.store),
-            Arc::clone(&shared.live),
-            Arc::clone(&shared.clock),
+            Arc::clone(&lasting.store),
+            Arc::clone(&lasting.live),
+            Arc::clone(&lasting.clock),
         ));
         Ok(stop)
     }

@@ -8,25 +8,47 @@ use std::io;
 
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::filter_fn, fmt::MakeWriter, layer::SubscriberExt, registry::LookupSpan,
+    EnvFilter, Layer, Registry,
+    filter::{FilterFn, filter_fn},
+    fmt::MakeWriter,
+    layer::{Layered, SubscriberExt},
+    registry::LookupSpan,
+    reload,
     util::SubscriberInitExt,
 };
 
 use crate::config;
 
+/// The filter of the log, to be changed while it runs.
+pub struct Filter(reload::Handle<EnvFilter, Filtered>);
+
+type Filtered = Layered<FilterFn<fn(&Metadata<'_>) -> bool>, Registry>;
+
+impl Filter {
+    /// Filters as configured from now on. (How lines look stays.)
+    pub fn set(&self, log: &config::Log) {
+        let changed = EnvFilter::try_new(&log.filter).map_err(anyhow::Error::from);
+        if let Err(error) = changed.and_then(|filter| Ok(self.0.reload(filter)?)) {
+            tracing::error!(%error, "the filter of the log stays as it was");
+        }
+    }
+}
+
 /// Starts logging for the whole process. Once.
 ///
 /// # Errors
 /// When the filter cannot be read, or logging has been started already.
-pub fn start(log: &config::Log) -> anyhow::Result<()> {
+pub fn start(log: &config::Log) -> anyhow::Result<Filter> {
     let filter = EnvFilter::try_new(&log.filter)
         .map_err(|error| anyhow::anyhow!("log.filter: `{}` cannot be read: {error}", log.filter))?;
+    let (filter, handle) = reload::Layer::new(filter);
     tracing_subscriber::registry()
-        .with(filter_fn(may_be_logged))
+        .with(filter_fn(may_be_logged as fn(&Metadata<'_>) -> bool))
         .with(filter)
         .with(layer(log.json, io::stderr))
         .try_init()
-        .map_err(|error| anyhow::anyhow!("logging cannot be started: {error}"))
+        .map_err(|error| anyhow::anyhow!("logging cannot be started: {error}"))?;
+    Ok(Filter(handle))
 }
 
 /// Crates that print what nobody may read, below `info`.

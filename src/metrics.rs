@@ -20,7 +20,10 @@ use prometheus::{
 
 pub use labels::*;
 
-use crate::model::{AppId, Method};
+use crate::{
+    base::clock::UnixMillis,
+    model::{AppId, Method},
+};
 
 /// `app` of requests that belong to no configured app; no app id has an underscore.
 pub const NO_APP: &str = "_none";
@@ -249,6 +252,8 @@ pub struct Metrics {
     /// `sluis_draining`: 1 after SIGTERM.
     pub draining: IntGauge,
     certificate_expiry: GaugeVec,
+    configuration_loaded: Gauge,
+    configuration_differs: IntGauge,
 }
 
 impl Metrics {
@@ -345,6 +350,16 @@ impl Metrics {
                 "How far the clocks of phones are ahead of the server's, in the median over users; 0 while unknown.",
             ),
             draining: gauge(r, "sluis_draining", "1 from SIGTERM on, else 0."),
+            configuration_loaded: floating(
+                r,
+                "sluis_configuration_loaded_timestamp_seconds",
+                "When the configuration that runs was loaded, in seconds since 1970.",
+            ),
+            configuration_differs: gauge(
+                r,
+                "sluis_configuration_differs",
+                "1 when what runs is not what the configuration file says: it was refused, or waits for a restart.",
+            ),
             certificate_expiry,
             apps: RwLock::default(),
             no_app,
@@ -372,6 +387,29 @@ impl Metrics {
     /// The series of requests that belong to no app ([`NO_APP`]).
     pub fn no_app(&self) -> &Arc<AppMetrics> {
         &self.no_app
+    }
+
+    /// Drops the series of all other apps. Who still counts for one of them counts for nobody.
+    pub fn keep_apps(&self, apps: &[AppId]) {
+        self.apps.write().retain(|app, _| {
+            let kept = apps.iter().any(|id| id.as_str() == app);
+            if !kept {
+                self.families.drop_app(app);
+            }
+            kept
+        });
+    }
+
+    /// A configuration counts from now on; `partly`: something of it waits for a restart.
+    pub fn configuration_loaded(&self, now: UnixMillis, partly: bool) {
+        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit in 53 bits")]
+        self.configuration_loaded.set(now.secs() as f64);
+        self.configuration_differs.set(i64::from(partly));
+    }
+
+    /// What is in the file was refused.
+    pub fn configuration_refused(&self) {
+        self.configuration_differs.set(1);
     }
 
     /// Says when the certificate of a listener expires, in seconds since 1970.
@@ -462,6 +500,19 @@ impl Families {
         }
     }
 
+    fn drop_app(&self, app: &str) {
+        drop_each::<Answered, _>(&self.requests, app);
+        drop_each::<Reason, _>(&self.decisions, app);
+        drop_each::<UpstreamError, _>(&self.upstream_errors, app);
+        drop_each::<FirstFactor, _>(&self.first_factor, app);
+        drop_each::<SessionGround, _>(&self.sessions_started, app);
+        drop_each::<SealedCookie, _>(&self.sealed_cookies, app);
+        let _ = self.upstream_seconds.remove_label_values(&[app]);
+        let _ = self.takeovers.remove_label_values(&[app]);
+        let _ = self.sessions_ended.remove_label_values(&[app]);
+        let _ = self.tunnels.remove_label_values(&[app]);
+    }
+
     fn app(&self, app: &str) -> AppMetrics {
         AppMetrics {
             requests: By::new(|o| labelled(&self.requests, &[app, name(o)])),
@@ -478,8 +529,24 @@ impl Families {
     }
 }
 
+fn drop_each<L: Label, P: prometheus::core::MetricVecBuilder>(
+    family: &prometheus::core::MetricVec<P>,
+    app: &str,
+) {
+    for label in L::ALL {
+        // One that is not there needs no dropping.
+        let _ = family.remove_label_values(&[app, label.name()]);
+    }
+}
+
 fn name(label: impl Label) -> &'static str {
     label.name()
+}
+
+fn floating(registry: &Registry, name: &str, help: &str) -> Gauge {
+    let gauge = sure(Gauge::new(name, help));
+    register(registry, &gauge);
+    gauge
 }
 
 fn labelled(family: &IntCounterVec, values: &[&str]) -> IntCounter {

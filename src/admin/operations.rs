@@ -6,6 +6,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -155,7 +156,7 @@ impl Failure {
 /// Administrators' acts on a store.
 pub struct Operations {
     store: SharedStore,
-    apps: Vec<Arc<App>>,
+    apps: ArcSwap<Vec<Arc<App>>>,
     auditor: Arc<Auditor>,
     clock: SharedClock,
 }
@@ -163,7 +164,12 @@ pub struct Operations {
 impl Operations {
     /// Puts it together. `apps` tell the realms and how their names are made canonical.
     pub fn new(store: SharedStore, apps: Vec<Arc<App>>, auditor: Arc<Auditor>, clock: SharedClock) -> Self {
-        Self { store, apps, auditor, clock }
+        Self { store, apps: ArcSwap::from_pointee(apps), auditor, clock }
+    }
+
+    /// The configuration has other apps from now on.
+    pub fn set_apps(&self, apps: Vec<Arc<App>>) {
+        self.apps.store(Arc::new(apps));
     }
 
     /// A page of at most `limit` users whose name contains `part`, after `after`.
@@ -252,8 +258,9 @@ impl Operations {
         Ok(UserKey { realm: app.realm.clone(), name })
     }
 
-    fn app_of(&self, realm: Option<&str>) -> Result<&Arc<App>, Failure> {
-        let mut realms: Vec<&str> = self.apps.iter().map(|app| app.realm.as_str()).collect();
+    fn app_of(&self, realm: Option<&str>) -> Result<Arc<App>, Failure> {
+        let apps = self.apps.load();
+        let mut realms: Vec<&str> = apps.iter().map(|app| app.realm.as_str()).collect();
         realms.sort_unstable();
         realms.dedup();
         let wanted = match (realm, realms.as_slice()) {
@@ -261,7 +268,7 @@ impl Operations {
             (None, [only]) => only,
             (None, _) => return Err(Failure::WhichRealm(realms.into_iter().map(str::to_owned).collect())),
         };
-        let found = self.apps.iter().find(|app| app.realm == Realm::new(wanted));
+        let found = apps.iter().find(|app| app.realm == Realm::new(wanted)).cloned();
         found.ok_or_else(|| Failure::NoRealm(wanted.to_owned()))
     }
 
@@ -274,7 +281,8 @@ impl Operations {
 
     /// For how long a token made now can be alive: so long its revocation must be remembered.
     fn longest_proof(&self) -> Duration {
-        let limits = self.apps.iter().map(|app| {
+        let apps = self.apps.load();
+        let limits = apps.iter().map(|app| {
             let validity = app.policy.iter().filter_map(|rule| match &rule.then {
                 Then::Require(requirement) => Some(requirement.validity),
                 Then::Exempt { .. } => None,

@@ -19,6 +19,7 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use super::{clock_watch::ClockWatch, http::connection};
@@ -35,13 +36,22 @@ pub struct Health {
     revocations: AtomicBool,
     listening: AtomicBool,
     draining: AtomicBool,
+    configuration: Mutex<Option<String>>,
 }
 
 impl Health {
     /// Not ready yet.
     pub fn new(store: SharedStore, metrics: Arc<Metrics>) -> Self {
         let no = || AtomicBool::new(false);
-        Self { store, metrics, clock: None, revocations: no(), listening: no(), draining: no() }
+        Self {
+            store,
+            metrics,
+            clock: None,
+            revocations: no(),
+            listening: no(),
+            draining: no(),
+            configuration: Mutex::default(),
+        }
     }
 
     /// Shows what is doubtful about the clock, too; that never makes anything unready.
@@ -64,6 +74,23 @@ impl Health {
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
         self.metrics.draining.set(1);
+    }
+
+    /// How what runs differs from what is in the configuration file; `None` when it does not. That never makes
+    /// anything unready: what runs, runs.
+    pub fn set_configuration(&self, differs: Option<String>) {
+        *self.configuration.lock() = differs;
+    }
+
+    /// Lines that are shown and decide nothing.
+    fn notes(&self) -> String {
+        let note = |name: &str, doubt: Option<String>| match doubt {
+            None => format!("[+]{name} ok\n"),
+            Some(doubt) => format!("[!]{name} doubtful: {doubt}\n"),
+        };
+        let clock =
+            self.clock.as_ref().map(|clock| note("clock", clock.doubt().map(|doubt| doubt.to_string())));
+        clock.unwrap_or_default() + &note("configuration", self.configuration.lock().clone())
     }
 
     /// Whether a stop has begun.
@@ -157,11 +184,7 @@ async fn livez(RawQuery(query): RawQuery) -> impl IntoResponse {
 }
 
 async fn readyz(State(health): State<Arc<Health>>, RawQuery(query): RawQuery) -> impl IntoResponse {
-    let note = health.clock.as_ref().map(|clock| match clock.doubt() {
-        None => "[+]clock ok\n".to_owned(),
-        Some(doubt) => format!("[!]clock doubtful: {doubt}\n"),
-    });
-    report("readyz", is_verbose(query.as_deref()), &health.checks().await, note)
+    report("readyz", is_verbose(query.as_deref()), &health.checks().await, Some(health.notes()))
 }
 
 fn is_verbose(query: Option<&str>) -> bool {
@@ -170,7 +193,7 @@ fn is_verbose(query: Option<&str>) -> bool {
 
 type Report = (StatusCode, [(HeaderName, &'static str); 2], String);
 
-/// `note` is a line that is shown but decides nothing.
+/// `note` are lines that are shown but decide nothing.
 fn report(name: &str, verbose: bool, checks: &[(&str, Result<(), &str>)], note: Option<String>) -> Report {
     let passed = checks.iter().all(|(_, outcome)| outcome.is_ok());
     let mut text = String::new();

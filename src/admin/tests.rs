@@ -225,7 +225,10 @@ async fn f6_readiness_follows_the_parts() {
     health.listeners_up();
     assert_eq!(get("/readyz").await, (200, "ok\n".to_owned()));
     let (status, text) = get("/readyz?verbose").await;
-    assert!(status == 200 && text.ends_with("[+]draining ok\nreadyz check passed\n"), "{text}");
+    assert!(
+        status == 200 && text.ends_with("[+]draining ok\n[+]configuration ok\nreadyz check passed\n"),
+        "{text}"
+    );
     health.drain();
     let (status, text) = get("/readyz").await;
     assert!(status == 503 && text.contains("[-]draining failed: shutting down"), "{text}");

@@ -102,6 +102,11 @@ impl Keyring {
         self.first().id
     }
 
+    /// All keys, in order.
+    pub fn ids(&self) -> impl Iterator<Item = KeyId> {
+        self.keys.iter().map(|key| key.id)
+    }
+
     /// Signs `parts` (as one message) under `domain`; equal bytes in another domain give another tag.
     pub fn sign(&self, domain: &'static str, parts: &[&[u8]]) -> (KeyId, [u8; 32]) {
         let key = self.first();
@@ -157,15 +162,18 @@ impl Keyring {
 
     /// A secret that anybody with the ring can make again from the same label and parts.
     pub fn derive<const N: usize>(&self, label: &'static str, parts: &[&[u8]]) -> SecretBytes {
-        let mut info = Vec::from(label.as_bytes());
-        for part in parts {
-            // Lengths in front, so that no two lists of parts give the same bytes.
-            info.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            info.extend_from_slice(part);
-        }
-        let mut out = vec![0; N];
-        expand(&self.first().master, &[b"sluis/v1/derive/", info.as_slice()].concat(), &mut out);
-        SecretBytes::new(out)
+        self.first().expand::<N>(label, parts)
+    }
+
+    /// The same under the key of this id: for what must come out alike before and after a rotation, and on replicas
+    /// whose rings have the same keys in another order. `None` when it is not in the ring.
+    pub fn derive_under<const N: usize>(
+        &self,
+        id: KeyId,
+        label: &'static str,
+        parts: &[&[u8]],
+    ) -> Option<SecretBytes> {
+        Some(self.find(id)?.expand::<N>(label, parts))
     }
 
     #[expect(clippy::indexing_slicing, reason = "a ring is never empty: `new` refuses that")]
@@ -179,6 +187,18 @@ impl Keyring {
 }
 
 impl Key {
+    fn expand<const N: usize>(&self, label: &'static str, parts: &[&[u8]]) -> SecretBytes {
+        let mut info = Vec::from(label.as_bytes());
+        for part in parts {
+            // Lengths in front, so that no two lists of parts give the same bytes.
+            info.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            info.extend_from_slice(part);
+        }
+        let mut out = vec![0; N];
+        expand(&self.master, &[b"sluis/v1/derive/", info.as_slice()].concat(), &mut out);
+        SecretBytes::new(out)
+    }
+
     fn derive(master: &SecretBytes) -> Self {
         let hkdf = Hkdf::<Sha256>::new(Some(b"sluis/v1"), master.expose());
         let mut id = KeyId::default();
@@ -306,6 +326,17 @@ mod tests {
             Keyring::new(&[master(1), master(1)], random),
             Err(KeyringError::Twice { position: 2 })
         ));
+    }
+
+    #[test]
+    fn a_rotated_ring_derives_alike_under_the_old_key() {
+        let (old, rotated) = (ring(&[1]), ring(&[2, 1]));
+        let before = old.derive::<20>("totp", &[b"a"]);
+        assert_ne!(rotated.derive::<20>("totp", &[b"a"]).expose(), before.expose());
+        let after = rotated.derive_under::<20>(old.current(), "totp", &[b"a"]).unwrap();
+        assert_eq!(after.expose(), before.expose());
+        assert!(old.derive_under::<20>(rotated.current(), "totp", &[b"a"]).is_none());
+        assert_eq!(rotated.ids().collect::<Vec<_>>(), [rotated.current(), old.current()]);
     }
 
     #[test]

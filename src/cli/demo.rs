@@ -16,7 +16,7 @@ use data_encoding::HEXLOWER;
 use super::{
     ConfigFile, Done, Trouble,
     keys::{generate, write_private},
-    load, say, written,
+    read, say, written,
 };
 use crate::{
     app,
@@ -65,8 +65,8 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Done {
     let state = State::open(options.state.as_deref())?;
     let config = state.write_config(listen, operations, app_address)?;
     let file = ConfigFile { config };
-    let loaded = load(&file)?;
-    log::start(&loaded.config.log)?;
+    let (loaded, files) = read(&file)?;
+    let log = log::start(&loaded.config.log)?;
 
     let started = std::thread::Builder::new().name("legacy app".to_owned()).spawn(move || {
         if let Err(error) = serve_app(app, app_options) {
@@ -76,7 +76,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Done {
     started.map_err(|error| Trouble::new(format!("no thread for the app: {error}")))?;
     say(out, &banner(listen, operations, app_address, &state))?;
     written(out.flush())?;
-    Ok(app::run(loaded.config)?)
+    Ok(app::run(loaded.config, app::Source { file: file.config, files, log })?)
 }
 
 fn serve_app(listener: TcpListener, options: demo::Options) -> io::Result<()> {

@@ -112,12 +112,12 @@ pub fn main() -> ExitCode {
 fn run(command: Command, out: &mut dyn Write) -> Done {
     match command {
         Command::Serve(file) => {
-            let loaded = load(&file)?;
-            log::start(&loaded.config.log)?;
+            let (loaded, files) = read(&file)?;
+            let log = log::start(&loaded.config.log)?;
             for warning in &loaded.warnings {
                 tracing::warn!(file = %file.config.display(), "{warning}");
             }
-            Ok(app::run(loaded.config)?)
+            Ok(app::run(loaded.config, app::Source { file: file.config, files, log })?)
         }
         Command::Check(file) => check::run(&file, out),
         Command::Schema => {
@@ -138,6 +138,11 @@ fn run(command: Command, out: &mut dyn Write) -> Done {
 }
 
 fn load(file: &ConfigFile) -> Result<config::Loaded, Trouble> {
+    Ok(read(file)?.0)
+}
+
+/// The configuration, and the files on which it depends.
+fn read(file: &ConfigFile) -> Result<(config::Loaded, Vec<(PathBuf, config::Print)>), Trouble> {
     let path = &file.config;
     if let Err(error) = std::fs::metadata(path) {
         let hint = "name another with `--config FILE` or SLUIS_CONFIG; `sluis demo` needs none";
@@ -145,14 +150,16 @@ fn load(file: &ConfigFile) -> Result<config::Loaded, Trouble> {
             Trouble::new(format!("the configuration {} cannot be read: {error}", path.display())).hint(hint)
         );
     }
-    config::load(path, &|name| std::env::var(name).ok()).map_err(|faults| {
+    let config::Reading { files, outcome } = config::read_file(path, &|name| std::env::var(name).ok());
+    let loaded = outcome.map_err(|faults| {
         let count = faults.0.len();
         let what = if count == 1 { "one fault".to_owned() } else { format!("{count} faults") };
         let list: Vec<String> =
             faults.0.iter().map(|fault| format!("\n  {}", fault.replace('\n', "\n  "))).collect();
         Trouble::new(format!("{} has {what}:{}", path.display(), list.concat()))
             .hint("`sluis schema` describes every key")
-    })
+    })?;
+    Ok((loaded, files))
 }
 
 /// Writes one line.

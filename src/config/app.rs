@@ -45,7 +45,7 @@ pub struct App {
 }
 
 /// One upstream server.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Upstream {
     /// Speak TLS to it.
     pub tls: bool,
@@ -60,7 +60,7 @@ pub struct Upstream {
 }
 
 /// How upstreams are spoken to.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Transport {
     /// To the end of the TLS handshake.
     pub connect_timeout: Duration,

@@ -3,9 +3,13 @@
 //! Promises: one fault for each mistake, in the order of the file, each `file:line: path: what was found; what is
 //! allowed`. Never shows the value of a secret: places that hold one are reported without their text.
 
-use std::{collections::BTreeSet, fmt::Display};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    path::{Path, PathBuf},
+};
 
-use super::{Faults, tree::Node};
+use super::{Faults, print::Print, tree::Node};
 
 /// A place in the file, or the place where a missing key would stand.
 #[derive(Clone)]
@@ -62,12 +66,20 @@ pub struct Report {
     warnings: BTreeSet<(usize, String, String)>,
     /// Paths where the structure is wrong already: what follows from that is not reported again.
     broken: BTreeSet<String>,
+    /// Files that were read, or should have been.
+    files: BTreeMap<PathBuf, Print>,
 }
 
 impl Report {
     /// An empty one for the file of this name.
     pub const fn new(file: String) -> Self {
-        Self { file, faults: BTreeSet::new(), warnings: BTreeSet::new(), broken: BTreeSet::new() }
+        Self {
+            file,
+            faults: BTreeSet::new(),
+            warnings: BTreeSet::new(),
+            broken: BTreeSet::new(),
+            files: BTreeMap::new(),
+        }
     }
 
     /// Whether there is no fault.
@@ -110,6 +122,16 @@ impl Report {
     /// A value is allowed, but questionable.
     pub fn warn(&mut self, place: &Place<'_>, text: impl Display) {
         self.warnings.insert((place.line, place.path.clone(), text.to_string()));
+    }
+
+    /// The configuration depends on what is in this file: call it before the file is read.
+    pub fn depends_on(&mut self, file: &Path) {
+        let _ = self.files.entry(file.to_owned()).or_insert_with(|| Print::of(file));
+    }
+
+    /// The files on which it depends, as they were before they were read.
+    pub fn take_files(&mut self) -> Vec<(PathBuf, Print)> {
+        std::mem::take(&mut self.files).into_iter().collect()
     }
 
     /// The faults, when there are any; else the warnings.

@@ -12,6 +12,7 @@
 
 pub mod app;
 mod fault;
+mod print;
 mod raw;
 mod resolve;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use ipnet::IpNet;
 
 pub use app::App;
 use fault::{Place, Report};
+pub use print::Print;
 
 use crate::base::secret::SecretBytes;
 
@@ -140,6 +142,8 @@ pub struct Limits {
     pub login_body_bytes: usize,
     /// The largest body upstream may be sent; 0 = no limit.
     pub body_bytes: u64,
+    /// Open connections of clients; more wait in the kernel's queue. 0 = as many as the limit of open files allows.
+    pub connections: usize,
 }
 
 /// A stop after SIGTERM.
@@ -185,6 +189,15 @@ pub struct Faults(pub Vec<String>);
 /// Largest configuration file that is read.
 const LARGEST: u64 = 4 << 20;
 
+/// What came of reading a configuration.
+pub struct Reading {
+    /// The file itself and all files that it names and that were read, or should have been: when one of them changes,
+    /// the configuration may be another. Each as it was before it was read.
+    pub files: Vec<(PathBuf, Print)>,
+    /// What they say.
+    pub outcome: Result<Loaded, Faults>,
+}
+
 /// Reads and resolves a configuration file. `environment` looks a variable up, for `${NAME}`.
 ///
 /// Reads the files that it names and looks the upstreams' names up, so it can wait on I/O.
@@ -192,14 +205,29 @@ const LARGEST: u64 = 4 << 20;
 /// # Errors
 /// All faults at once, each with file, line, path in the YAML, what was found and what is allowed.
 pub fn load(file: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Faults> {
+    read_file(file, environment).outcome
+}
+
+/// Like [`load`], and tells on which files it depends.
+pub fn read_file(file: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Reading {
     let unreadable =
         |why: &dyn std::fmt::Display| Faults(vec![format!("{}: cannot be read: {why}", file.display())]);
-    let length = std::fs::metadata(file).map_err(|error| unreadable(&error))?.len();
-    if length > LARGEST {
-        return Err(unreadable(&format_args!("{length} bytes; allowed: at most {LARGEST}")));
+    let read = || {
+        let length = std::fs::metadata(file).map_err(|error| unreadable(&error))?.len();
+        if length > LARGEST {
+            return Err(unreadable(&format_args!("{length} bytes; allowed: at most {LARGEST}")));
+        }
+        std::fs::read_to_string(file).map_err(|error| unreadable(&error))
+    };
+    let itself = (file.to_owned(), Print::of(file));
+    match read() {
+        Ok(text) => {
+            let (mut files, outcome) = parse(&text, file, environment);
+            files.push(itself);
+            Reading { files, outcome }
+        }
+        Err(faults) => Reading { files: vec![itself], outcome: Err(faults) },
     }
-    let text = std::fs::read_to_string(file).map_err(|error| unreadable(&error))?;
-    load_text(&text, file, environment)
 }
 
 /// Like [`load`], for a text that is there already. `file` is its name in messages, and its directory is where
@@ -212,27 +240,37 @@ pub fn load_text(
     file: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Faults> {
+    parse(text, file, environment).1
+}
+
+fn parse(
+    text: &str,
+    file: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> (Vec<(PathBuf, Print)>, Result<Loaded, Faults>) {
     let mut report = Report::new(file.display().to_string());
-    let Some(tree) = tree::parse(text, &mut report) else {
-        return Err(Faults(report.finish().err().map(|faults| faults.0).unwrap_or_default()));
-    };
-    let schema = schema();
-    let Some(sound) = shape::check(&tree, &schema, &mut report) else {
-        return Err(Faults(report.finish().err().map(|faults| faults.0).unwrap_or_default()));
-    };
-    // A file with faults of structure is looked at for others as well, by what is left of it; nothing of that is used.
-    let raw =
-        if report.is_clean() { read(text, &mut report) } else { serde_json::from_value(sound.json).ok() };
-    let directory = file.parent().unwrap_or(Path::new(""));
-    let config = raw.and_then(|raw| {
-        resolve::resolve(&raw, &Place::root(&sound.node), directory, environment, &mut report)
-    });
-    let warnings = report.finish()?;
-    match config {
+    let config = parse_into(text, file, environment, &mut report);
+    let files = report.take_files();
+    let outcome = report.finish().and_then(|warnings| match config {
         Some(config) => Ok(Loaded { config, warnings }),
         // Cannot be: what gives no configuration leaves a fault.
         None => Err(Faults(vec![format!("{}: no configuration", file.display())])),
-    }
+    });
+    (files, outcome)
+}
+
+fn parse_into(
+    text: &str,
+    file: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+    report: &mut Report,
+) -> Option<Config> {
+    let tree = tree::parse(text, report)?;
+    let sound = shape::check(&tree, &schema(), report)?;
+    // A file with faults of structure is looked at for others as well, by what is left of it; nothing of that is used.
+    let raw = if report.is_clean() { read(text, report) } else { serde_json::from_value(sound.json).ok() };
+    let directory = file.parent().unwrap_or(Path::new(""));
+    resolve::resolve(&raw?, &Place::root(&sound.node), directory, environment, report)
 }
 
 /// The values, as `serde_saphyr` reads them.

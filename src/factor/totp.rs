@@ -83,6 +83,12 @@ impl Totp {
         Self { store, keyring, clock, drifts: Arc::default() }
     }
 
+    /// The same, going on with what others have learned about clocks.
+    #[must_use]
+    pub fn with_drifts(self, drifts: Arc<Drifts>) -> Self {
+        Self { drifts, ..self }
+    }
+
     /// How far the clocks of phones are from ours.
     pub fn drifts(&self) -> Arc<Drifts> {
         Arc::clone(&self.drifts)

@@ -293,6 +293,10 @@ label!(
         Prune = "prune",
         /// `Upkeep::backup`
         Backup = "backup",
+        /// Count of secrets by key.
+        Sealed = "sealed",
+        /// Change of the keys.
+        Rekey = "rekey",
     }
 );
 

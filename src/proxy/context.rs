@@ -1,12 +1,23 @@
 //! What is kept of one request between pingora's phases. Small: one is made for every request.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::HeaderValue;
 use pingora::protocols::http::ServerSession;
 
-use super::{arrival::Arrival, edge, failure::Cause, intake::Accepted};
+use super::{Proxy, arrival::Arrival, edge, failure::Cause, intake::Accepted};
 use crate::{config::Limits, gate::Permit, metrics::Answered, session::upstream_cookies::Scope};
+
+/// One request, and the proxy of the configuration in which it began.
+pub struct Taken {
+    /// By which it is decided, forwarded and answered, to its end.
+    pub proxy: Arc<Proxy>,
+    /// How far it is.
+    pub ctx: Context,
+}
 
 /// One request on its way.
 pub struct Context {

@@ -6,6 +6,10 @@
 //!
 //! Nothing reaches the app without a [`Permit`], which only the gate makes: [`ProxyHttp::upstream_peer`] gives no
 //! peer without one (I1). Bodies of ordinary requests stream both ways and are never held.
+//!
+//! A [`Proxy`] is what follows from one configuration, whole, for one worker. pingora holds the [`Current`] one; a
+//! request takes it once, at its start, and keeps it to its end, so decision, headers and forwarding of one request
+//! never come from two configurations.
 
 mod answer;
 mod arrival;
@@ -35,6 +39,7 @@ mod whoami;
 
 use std::{sync::Arc, time::Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header;
 use ipnet::IpNet;
@@ -103,13 +108,33 @@ pub struct Parts {
     pub auditor: Arc<Auditor>,
 }
 
-/// The proxy, for pingora's `HttpProxy`.
+/// The proxy of one configuration and one worker.
 pub struct Proxy {
     parts: Parts,
     sites: Sites,
-    ids: Ids,
-    trips: RoundTrips,
-    exchanges: Exchanges,
+    // These outlive a change of the configuration: a number is never given twice, also not after a reload.
+    ids: Arc<Ids>,
+    trips: Arc<RoundTrips>,
+    exchanges: Arc<Exchanges>,
+}
+
+/// The proxy of the present configuration, for pingora's `HttpProxy`. Clones are the same.
+///
+/// Each worker has one of its own, so that taking it for a request touches no counter that another core writes.
+#[derive(Clone)]
+pub struct Current(Arc<ArcSwap<Proxy>>);
+
+impl Current {
+    /// Begins with this one.
+    pub fn new(proxy: Proxy) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(proxy)))
+    }
+
+    /// From now on requests go by these parts; those that have begun go on by the earlier ones.
+    pub fn replace(&self, parts: Parts) {
+        let next = self.0.load().next(parts);
+        self.0.store(Arc::new(next));
+    }
 }
 
 impl Proxy {
@@ -121,11 +146,20 @@ impl Proxy {
         let sites = Sites::new(parts.apps.clone(), &parts.metrics, &parts.upstreams);
         Ok(Self {
             sites,
-            ids: Ids::new(random)?,
-            trips: RoundTrips::new(),
-            exchanges: Exchanges::default(),
+            ids: Arc::new(Ids::new(random)?),
+            trips: Arc::default(),
+            exchanges: Arc::default(),
             parts,
         })
+    }
+
+    /// The one that follows it, by other parts.
+    fn next(&self, parts: Parts) -> Self {
+        let sites = Sites::new(parts.apps.clone(), &parts.metrics, &parts.upstreams);
+        sites.remember(&self.sites);
+        let (ids, trips, exchanges) =
+            (Arc::clone(&self.ids), Arc::clone(&self.trips), Arc::clone(&self.exchanges));
+        Self { sites, ids, trips, exchanges, parts }
     }
 
     /// From bytes to an outcome: makes the request canonical and asks the gate.
@@ -234,7 +268,8 @@ impl Proxy {
         let bound = site.binds_connections() || ctx.bound_to.is_some();
         ctx.upstream_host = chosen.host.clone();
         if bound {
-            chosen.peer.group_key = *ctx.bound_to.get_or_insert_with(|| self.ids.unique());
+            // Beside what tells roots apart, not in place of it.
+            chosen.peer.group_key ^= *ctx.bound_to.get_or_insert_with(|| self.ids.unique());
         }
         Ok(chosen.peer)
     }

@@ -14,18 +14,26 @@ use pingora::{
 };
 use tracing::Level;
 
-use super::{Proxy, context::Context, exchange, failure::Cause, site::MOST_TRIES, tunnel};
+use super::{
+    Current, Proxy,
+    context::{Context, Taken},
+    exchange,
+    failure::Cause,
+    site::MOST_TRIES,
+    tunnel,
+};
 use crate::gate::{Outcome, Permit};
 
 /// Access lines can be switched off or on by themselves: `info,sluis::access=off`.
 const ACCESS: &str = "sluis::access";
 
 #[async_trait]
-impl ProxyHttp for Proxy {
-    type CTX = Context;
+impl ProxyHttp for Current {
+    type CTX = Taken;
 
-    fn new_ctx(&self) -> Context {
-        Context::new()
+    /// Called once for each request, when its header has been read.
+    fn new_ctx(&self) -> Taken {
+        Taken { proxy: self.0.load_full(), ctx: Context::new() }
     }
 
     /// None: answers go through as the app made them, so the compression module that pingora adds by default would
@@ -36,7 +44,7 @@ impl ProxyHttp for Proxy {
     fn on_connection_reuse(
         &self,
         _session: &mut Session,
-        ctx: &mut Context,
+        Taken { ctx, .. }: &mut Taken,
         previous: Box<dyn Any + Send + Sync>,
     ) {
         ctx.bound_to = previous.downcast_ref::<u64>().copied();
@@ -45,24 +53,24 @@ impl ProxyHttp for Proxy {
     fn persist_connection_context(
         &self,
         _session: &Session,
-        ctx: &Context,
+        Taken { ctx, .. }: &Taken,
     ) -> Option<Box<dyn Any + Send + Sync>> {
         ctx.bound_to.map(|number| Box::new(number) as Box<dyn Any + Send + Sync>)
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        let answered = match self.decide(session, ctx) {
+    async fn request_filter(&self, session: &mut Session, Taken { proxy, ctx }: &mut Taken) -> Result<bool> {
+        let answered = match proxy.decide(session, ctx) {
             Ok(Outcome::Forward(permit)) if is_ordinary(session, &permit) => {
-                match self.let_pass(ctx, permit) {
-                    Ok(()) if self.site(ctx).is_some_and(|site| exchange::is_usual(session, ctx, site)) => {
-                        self.exchange(session, ctx).await?;
+                match proxy.let_pass(ctx, permit) {
+                    Ok(()) if proxy.site(ctx).is_some_and(|site| exchange::is_usual(session, ctx, site)) => {
+                        proxy.exchange(session, ctx).await?;
                         true
                     }
                     Ok(()) => false,
-                    Err(cause) => self.detour(session, ctx, Err(cause)).await?,
+                    Err(cause) => proxy.detour(session, ctx, Err(cause)).await?,
                 }
             }
-            decided => self.detour(session, ctx, decided).await?,
+            decided => proxy.detour(session, ctx, decided).await?,
         };
         if !answered && !session.is_body_empty() {
             ctx.begin_body(session);
@@ -71,8 +79,12 @@ impl ProxyHttp for Proxy {
     }
 
     /// Runs again on a retry.
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        self.choose(ctx).map_err(Cause::into_error)
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        Taken { proxy, ctx }: &mut Taken,
+    ) -> Result<Box<HttpPeer>> {
+        proxy.choose(ctx).map_err(Cause::into_error)
     }
 
     /// Runs again on a retry. `request` is a copy of the accepted request without what concerns one hop.
@@ -80,10 +92,10 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        ctx: &mut Context,
+        Taken { proxy, ctx }: &mut Taken,
     ) -> Result<()> {
         ctx.sent = Some(Instant::now());
-        self.dress_request(session.req_header(), request, ctx).map_err(Cause::into_error)
+        proxy.dress_request(session.req_header(), request, ctx).map_err(Cause::into_error)
     }
 
     async fn request_body_filter(
@@ -91,13 +103,13 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
-        ctx: &mut Context,
+        Taken { proxy, ctx }: &mut Taken,
     ) -> Result<()> {
         if end_of_stream {
             ctx.end_body(session);
         }
         match body {
-            Some(piece) => ctx.count_body(piece.len(), &self.parts.limits).map_err(Cause::into_error),
+            Some(piece) => ctx.count_body(piece.len(), &proxy.parts.limits).map_err(Cause::into_error),
             None => Ok(()),
         }
     }
@@ -107,10 +119,10 @@ impl ProxyHttp for Proxy {
         &self,
         _session: &mut Session,
         peer: &HttpPeer,
-        ctx: &mut Context,
+        Taken { proxy, ctx }: &mut Taken,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        let another = self.site(ctx).is_some_and(|site| site.failed(peer));
+        let another = proxy.site(ctx).is_some_and(|site| site.failed(peer));
         ctx.tries += 1;
         error.set_retry(another && ctx.tries < MOST_TRIES);
         error
@@ -123,9 +135,9 @@ impl ProxyHttp for Proxy {
         peer: &HttpPeer,
         _fd: std::os::fd::RawFd,
         _digest: Option<&Digest>,
-        ctx: &mut Context,
+        Taken { proxy, ctx }: &mut Taken,
     ) -> Result<()> {
-        if let Some(site) = self.site(ctx).filter(|_| !reused) {
+        if let Some(site) = proxy.site(ctx).filter(|_| !reused) {
             site.succeeded(peer);
         }
         Ok(())
@@ -135,14 +147,19 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         header: &mut ResponseHeader,
-        ctx: &mut Context,
+        Taken { proxy, ctx }: &mut Taken,
     ) -> Result<()> {
-        self.take_answer(session, header, ctx).await
+        proxy.take_answer(session, header, ctx).await
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        Taken { proxy, ctx }: &mut Taken,
+    ) -> FailToProxy {
         let cause = ctx.cause.unwrap_or_else(|| Cause::of(error));
-        self.note(ctx, cause);
+        proxy.note(ctx, cause);
         log_failure(cause, error, ctx);
         session.set_keepalive(None);
         let begun = session.response_written().is_some_and(|r| {
@@ -150,7 +167,7 @@ impl ProxyHttp for Proxy {
         });
         if !begun && cause.status().is_some() {
             // Whoever does not take the refusal is gone.
-            let _ = self.answer(session, ctx, cause).await;
+            let _ = proxy.answer(session, ctx, cause).await;
         }
         FailToProxy {
             error_code: cause.status().map_or(0, |status| status.as_u16()),
@@ -158,30 +175,30 @@ impl ProxyHttp for Proxy {
         }
     }
 
-    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, Taken { proxy, ctx }: &mut Taken) {
         ctx.end_body(session);
-        self.metrics(ctx).requests.count(ctx.answered);
+        proxy.metrics(ctx).requests.count(ctx.answered);
         if tracing::enabled!(target: ACCESS, Level::INFO) {
-            self.log_access(session, ctx);
+            proxy.log_access(session, ctx);
         }
     }
 
     /// pingora's own lines would have the query in them, which is not ours to log; [`log_failure`] logs instead.
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _taken: &Taken, _error: &Error) -> bool {
         true
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        _ctx: &Context,
+        _taken: &Taken,
         _error: &Error,
         _context: ProxyWarnLogContext,
     ) -> bool {
         true
     }
 
-    fn request_summary(&self, session: &Session, ctx: &Context) -> String {
+    fn request_summary(&self, session: &Session, Taken { ctx, .. }: &Taken) -> String {
         let id = ctx.arrival.as_ref().map_or("-", |arrival| arrival.id.as_str());
         format!("{} request_id={id}", session.req_header().method)
     }

@@ -1,4 +1,4 @@
-//! One app as the proxy needs it: what follows from its configuration, worked out once at start.
+//! One app as the proxy needs it: what follows from its configuration, worked out once for each configuration.
 
 use std::sync::{
     Arc,
@@ -159,6 +159,16 @@ impl Sites {
         }
         let sites = apps.into_iter().map(|app| Site::new(app, metrics, upstreams)).collect();
         Self { sites, by_host, other }
+    }
+
+    /// Takes over what was learned of the same apps under an earlier configuration.
+    pub fn remember(&self, before: &Self) {
+        for site in &self.sites {
+            let known = before.sites.iter().find(|known| known.app.id == site.app.id);
+            if known.is_some_and(Site::binds_connections) {
+                site.binds_connections.store(true, Ordering::Relaxed);
+            }
+        }
     }
 
     /// The place of the app that serves a canonical host.

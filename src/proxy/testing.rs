@@ -97,6 +97,7 @@ pub fn limits() -> Limits {
         client_idle_timeout: Duration::from_secs(60),
         login_body_bytes: 64 * 1024,
         body_bytes: 1000,
+        connections: 0,
     }
 }
 

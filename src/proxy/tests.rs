@@ -12,7 +12,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::{Parts, Proxy, testing, tunnel::Registry, upstreams::Upstreams};
+use super::{Current, Parts, Proxy, testing, tunnel::Registry, upstreams::Upstreams};
 use crate::{
     audit::Auditor,
     base::{
@@ -145,7 +145,7 @@ pub(super) async fn run(apps: Vec<App>, store: store::SharedStore) -> Running {
         auditor: Arc::new(Auditor::discarding()),
     };
     let proxy = Proxy::new(parts, &SystemRandom).unwrap();
-    let mut proxy = HttpProxy::new(proxy, Arc::new(ServerConf::default()));
+    let mut proxy = HttpProxy::new(Current::new(proxy), Arc::new(ServerConf::default()));
     proxy.handle_init_modules();
     let proxy = Arc::new(proxy);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

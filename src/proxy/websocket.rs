@@ -37,9 +37,9 @@ impl Proxy {
                 return self.refuse(session, ctx, Cause::ForeignOrigin).await;
             }
         }
-        let owner = permit.session().map(|live| Owner::from(live.session()));
+        let owner = permit.session().map(|live| Owner::from(&**live));
         let limits = self.tunnel_limits(ctx, &permit);
-        let entry = self.parts.tunnels.enter(owner);
+        let entry = self.parts.tunnels.enter(&permit.app().id, owner);
         // From here on a revocation ends the tunnel; one that came just before is seen by asking once more.
         match self.ask_again(session, ctx) {
             Ok(Outcome::Forward(_)) => {}

@@ -113,7 +113,7 @@ pub struct Admissions {
     clock: SharedClock,
     random: SharedRandom,
     prefix: String,
-    allowances: Allowances,
+    allowances: Arc<Allowances>,
 }
 
 impl Admissions {
@@ -134,7 +134,7 @@ impl Admissions {
             clock,
             random,
             prefix: "/.sluis".to_owned(),
-            allowances: Allowances::default(),
+            allowances: Arc::default(),
         }
     }
 
@@ -142,6 +142,12 @@ impl Admissions {
     #[must_use]
     pub fn with_prefix(self, prefix: &str) -> Self {
         Self { prefix: prefix.to_owned(), ..self }
+    }
+
+    /// The same, going on with what others have counted.
+    #[must_use]
+    pub fn with_allowances(self, allowances: Arc<Allowances>) -> Self {
+        Self { allowances, ..self }
     }
 
     /// `user` has passed the first factor at `app`. Ends the session that was running on this browser,

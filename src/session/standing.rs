@@ -16,10 +16,13 @@ use http::{HeaderName, HeaderValue};
 use super::{
     cache::Cache,
     live::Live,
-    token::{Device, Pending, Purpose, Session, Trust, verify},
+    token::{Device, Pending, Purpose, Session, Trust, signed_by, verify},
 };
 use crate::{
-    base::{clock::UnixMillis, keyring::Keyring},
+    base::{
+        clock::UnixMillis,
+        keyring::{KeyId, Keyring},
+    },
     config::App,
     model::{DeviceId, OwnCookies},
 };
@@ -53,6 +56,11 @@ impl LiveSession {
     /// When it ends in any case.
     pub fn ends(&self) -> UnixMillis {
         self.session.started.plus(self.limits.1)
+    }
+
+    /// The key that signed it.
+    pub fn signed_by(&self) -> KeyId {
+        signed_by(&self.session_cookie).unwrap_or_default()
     }
 
     pub(super) fn session_cookie(&self) -> &str {
@@ -130,11 +138,6 @@ impl Standings {
     pub fn trust(&self, cookies: &OwnCookies<'_>, now: UnixMillis) -> Option<Trust> {
         let device = self.device(cookies)?;
         trust(&self.keyring, &self.live, cookies, device, now)
-    }
-
-    /// Forgets what was verified before. Call it when keys, limits or headers change.
-    pub fn forget(&self) {
-        self.cache.clear();
     }
 
     fn still_alive(&self, live: Arc<LiveSession>, app: &App, now: UnixMillis) -> Option<Arc<LiveSession>> {

@@ -12,7 +12,10 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::{
-    base::{clock::UnixMillis, keyring::Keyring},
+    base::{
+        clock::UnixMillis,
+        keyring::{KeyId, Keyring},
+    },
     model::{AppId, DeviceId, Epoch, LoginId, MethodSet, Realm, SessionId, UserKey, UserName},
 };
 
@@ -131,6 +134,14 @@ pub fn verify<T: Token>(keyring: &Keyring, value: &str) -> Option<T> {
     let (id, rest) = raw.split_first_chunk::<4>()?;
     let (body, tag) = rest.split_last_chunk::<TAG_BYTES>()?;
     if keyring.verify(T::DOMAIN, *id, &[body], tag) { T::decode(body) } else { None }
+}
+
+/// The key that a cookie's value says it was signed by; nothing is verified.
+pub fn signed_by(value: &str) -> Option<KeyId> {
+    // Four bytes stand in the first six digits.
+    let digits = value.as_bytes().first_chunk::<8>()?;
+    let raw = URL_SAFE_NO_PAD.decode(digits).ok()?;
+    raw.first_chunk().copied()
 }
 
 impl Token for Device {

@@ -68,7 +68,7 @@ pub struct UpstreamCookies {
     keyring: Arc<Keyring>,
     names: Names,
     clock: SharedClock,
-    learned: SealedNames,
+    learned: Arc<SealedNames>,
 }
 
 impl UpstreamCookies {
@@ -82,7 +82,14 @@ impl UpstreamCookies {
         names: Names,
         clock: SharedClock,
     ) -> Result<Self, StoreError> {
-        Ok(Self { keyring, names, clock, learned: SealedNames::load(store).await? })
+        Ok(Self { keyring, names, clock, learned: Arc::new(SealedNames::load(store).await?) })
+    }
+
+    /// The same with other keys; what one of them learns, both know.
+    #[must_use]
+    pub fn with_keys(&self, keyring: Arc<Keyring>) -> Self {
+        let (names, clock) = (self.names.clone(), Arc::clone(&self.clock));
+        Self { keyring, names, clock, learned: Arc::clone(&self.learned) }
     }
 
     /// Writes the `Cookie` header for upstream into `out`, in place of what was there (empty = send none): ours

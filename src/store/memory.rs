@@ -13,11 +13,12 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::{
-    Added, AttemptState, Attempts, Devices, Enrolments, NewAuthenticator, OneTime, Ownership, RevocationSink,
-    Revocations, SealedNames, SharedStore, StoreError, StoreResult, Upkeep, UserRecord, Users,
+    Added, AttemptState, Attempts, Devices, Enrolments, NewAuthenticator, OneTime, Ownership, Rekeyed,
+    RevocationSink, Revocations, SealedCount, SealedNames, SharedStore, StoreError, StoreResult, Upkeep,
+    UserRecord, Users,
 };
 use crate::{
-    base::clock::UnixMillis,
+    base::{clock::UnixMillis, keyring::Keyring},
     model::{
         AppId, Authenticator, AuthenticatorId, DeviceId, Epoch, LoginId, Revocation, SessionId, UserKey,
     },
@@ -345,6 +346,15 @@ impl Upkeep for Memory {
 
     async fn backup(&self, _to: PathBuf) -> StoreResult<()> {
         Err(StoreError("the memory store keeps nothing that could be copied".to_owned()))
+    }
+
+    /// Nothing is sealed that no other process can read.
+    async fn sealed(&self) -> StoreResult<SealedCount> {
+        Ok(SealedCount::default())
+    }
+
+    async fn rekey(&self, _keyring: Arc<Keyring>) -> StoreResult<Rekeyed> {
+        Ok(Rekeyed::Done { renewed: 0 })
     }
 }
 

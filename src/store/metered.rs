@@ -7,11 +7,12 @@ use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    Added, AttemptState, Attempts, Devices, Enrolments, NewAuthenticator, OneTime, Ownership, RevocationSink,
-    Revocations, SealedNames, SharedStore, StoreError, StoreResult, Upkeep, UserRecord, Users,
+    Added, AttemptState, Attempts, Devices, Enrolments, NewAuthenticator, OneTime, Ownership, Rekeyed,
+    RevocationSink, Revocations, SealedCount, SealedNames, SharedStore, StoreError, StoreResult, Upkeep, UserRecord,
+    Users,
 };
 use crate::{
-    base::clock::UnixMillis,
+    base::{clock::UnixMillis, keyring::Keyring},
     metrics::{Metrics, StoreOperation as Op},
     model::{AppId, Authenticator, AuthenticatorId, DeviceId, LoginId, SessionId, UserKey},
 };
@@ -158,6 +159,14 @@ impl Upkeep for Metered {
 
     async fn backup(&self, to: PathBuf) -> StoreResult<()> {
         self.untimed(Op::Backup, self.store.backup(to)).await
+    }
+
+    async fn sealed(&self) -> StoreResult<SealedCount> {
+        self.timed(Op::Sealed, self.store.sealed()).await
+    }
+
+    async fn rekey(&self, keyring: Arc<Keyring>) -> StoreResult<Rekeyed> {
+        self.untimed(Op::Rekey, self.store.rekey(keyring)).await
     }
 }
 

@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use crate::{
-    base::clock::UnixMillis,
+    base::{clock::UnixMillis, keyring::Keyring},
     model::{
         AppId, Authenticator, AuthenticatorId, DeviceId, Epoch, LoginId, Revocation, SessionId, UserKey,
     },
@@ -196,6 +196,32 @@ pub trait SealedNames: Send + Sync {
     async fn sealed_names(&self) -> StoreResult<Vec<(AppId, String)>>;
 }
 
+/// How many secrets at rest stand under which keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SealedCount {
+    /// Under the first key of the ring.
+    pub first: usize,
+    /// Under another key of the ring.
+    pub older: usize,
+    /// Under a key that is not in the ring: they do not open.
+    pub unknown: usize,
+}
+
+/// What became of [`Upkeep::rekey`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rekeyed {
+    /// The ring is in use; so many secrets were put under its first key.
+    Done {
+        /// How many.
+        renewed: usize,
+    },
+    /// So many secrets are under keys that only the present ring has. Nothing was changed.
+    Needed {
+        /// How many would be lost.
+        secrets: usize,
+    },
+}
+
 /// Care of the store itself.
 #[async_trait]
 pub trait Upkeep: Send + Sync {
@@ -207,6 +233,17 @@ pub trait Upkeep: Send + Sync {
 
     /// Writes a consistent copy to `to` (must not exist yet) while running.
     async fn backup(&self, to: std::path::PathBuf) -> StoreResult<()>;
+
+    /// How the secrets at rest stand to the ring in use.
+    async fn sealed(&self) -> StoreResult<SealedCount> {
+        Err(StoreError("this store does not count its secrets".to_owned()))
+    }
+
+    /// Seals and opens with this ring from now on, and puts all secrets under its first key: unless secrets would be
+    /// lost by that.
+    async fn rekey(&self, _keyring: Arc<Keyring>) -> StoreResult<Rekeyed> {
+        Err(StoreError("this store takes other keys at its start only".to_owned()))
+    }
 }
 
 /// Everything that one backend offers.

@@ -26,6 +26,7 @@ mod operations;
 mod pages;
 mod proxy_protocol;
 mod real_apps;
+mod reload;
 mod rows;
 mod store_copy;
 mod tls;

@@ -66,6 +66,10 @@ pub struct Limits {
     pub login_body_bytes: Size,
     /// The largest body that goes upstream; 0 = no limit.
     pub body_bytes: Size,
+    /// Open connections of clients: more wait until one ends. 0 = as many as the limit of open files allows, at two
+    /// files each. 0 to 10000000.
+    #[schemars(range(min = 0, max = 10_000_000))]
+    pub connections: usize,
 }
 
 impl Default for Limits {
@@ -79,6 +83,7 @@ impl Default for Limits {
             client_idle_timeout: Span("5m".into()),
             login_body_bytes: Size("64KiB".into()),
             body_bytes: Size("0".into()),
+            connections: 0,
         }
     }
 }

@@ -151,6 +151,7 @@ impl Reader<'_> {
     /// A file that is read at start.
     fn readable(&mut self, typed: &str, place: &Place<'_>) -> Option<Vec<u8>> {
         let path = self.file_path(typed, place);
+        self.report.depends_on(&path);
         match std::fs::read(&path) {
             Ok(bytes) => Some(bytes),
             Err(error) => {

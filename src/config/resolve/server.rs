@@ -240,6 +240,7 @@ pub fn limits(reader: &mut Reader<'_>, typed: &raw::Limits, place: &Place<'_>) -
             1 << 10..=1 << 20,
         )),
         body_bytes: reader.size(&typed.body_bytes, &at("body_bytes"), 0..=1 << 50),
+        connections: typed.connections,
     }
 }
 

@@ -18,7 +18,7 @@ use std::{
 use parking_lot::Mutex;
 use pingora::protocols::http::ServerSession;
 
-use super::stream::ClientStream;
+use super::{SharedSettings, stream::ClientStream};
 use crate::config::Limits;
 
 /// One client connection.
@@ -337,12 +337,14 @@ impl Rules {
 /// Ends the connections of one worker that are too slow.
 pub(super) struct Sweeper {
     ticker: Arc<Ticker>,
-    rules: Rules,
+    settings: SharedSettings,
     connections: Mutex<Vec<Arc<Connection>>>,
 }
 
 impl Sweeper {
-    pub(super) fn new(limits: &Limits) -> Self {
+    /// The tick stays as the first limits want it: it is short against any that are allowed.
+    pub(super) fn new(settings: SharedSettings) -> Self {
+        let limits = settings.load().limits.clone();
         let shortest = [limits.header_timeout, limits.keepalive_timeout, limits.client_idle_timeout]
             .into_iter()
             .filter(|d| !d.is_zero())
@@ -351,7 +353,7 @@ impl Sweeper {
         let tick = (shortest / 20).clamp(SHORTEST_TICK, LONGEST_TICK);
         Self {
             ticker: Arc::new(Ticker { now: AtomicU32::new(1), tick }),
-            rules: Rules::new(limits, tick),
+            settings: settings.clone(),
             connections: Mutex::default(),
         }
     }
@@ -375,9 +377,10 @@ impl Sweeper {
     }
 
     fn sweep(&self, stopping: bool) {
+        let rules = Rules::new(&self.settings.load().limits, self.ticker.tick);
         // Only our own reference is left of those that are gone.
         self.connections.lock().retain(|connection| {
-            let end = connection.judge(&self.rules, stopping);
+            let end = connection.judge(&rules, stopping);
             if let Some(end) = end {
                 connection.end.store(end as u8, Relaxed);
             }
@@ -412,14 +415,25 @@ mod tests {
             client_idle_timeout: Duration::from_secs(60),
             login_body_bytes: 64 << 10,
             body_bytes: 0,
+            connections: 0,
         }
+    }
+
+    fn settings() -> SharedSettings {
+        let shutdown = crate::config::Shutdown { delay: Duration::ZERO, drain: Duration::ZERO };
+        SharedSettings::new(super::super::Settings {
+            limits: limits(),
+            shutdown,
+            trusted_proxies: vec![],
+            max_connections: 0,
+        })
     }
 
     struct Clocked(Sweeper, Arc<Connection>);
 
     impl Clocked {
         fn new(http2: bool) -> Self {
-            let sweeper = Sweeper::new(&limits());
+            let sweeper = Sweeper::new(settings());
             let any = "127.0.0.1:1".parse().unwrap();
             let connection = Arc::new(Connection::new(any, any, false, http2, Arc::clone(sweeper.ticker())));
             sweeper.watch(&connection);
@@ -451,6 +465,17 @@ mod tests {
         };
         assert_eq!(at.pass(10, drip), None);
         assert_eq!(at.pass(1, drip), Some(End::SlowHeader));
+    }
+
+    /// A reload counts for connections that are open already.
+    #[test]
+    fn d20_new_limits_count_at_once() {
+        let at = Clocked::new(false);
+        assert_eq!(at.pass(20, waiting), None);
+        let shorter = Limits { keepalive_timeout: Duration::from_secs(10), ..limits() };
+        let present = super::super::Settings::clone(&at.0.settings.load());
+        at.0.settings.replace(super::super::Settings { limits: shorter, ..present });
+        assert_eq!(at.pass(1, waiting), Some(End::Idle));
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod worker;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -35,6 +36,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use pingora::{
     apps::{HttpServerApp, HttpServerOptions},
@@ -52,7 +54,7 @@ pub use self::{
     stream::{ClientStream, Transport},
 };
 use self::{
-    tls::{Certificates, Reload},
+    tls::{Certificates, Ready, Reload},
     worker::{Accepted, Door, Worker},
 };
 use crate::{
@@ -65,16 +67,49 @@ use crate::{
 pub struct Options {
     /// Worker threads; 0 = one for each core.
     pub threads: usize,
+    /// What may change while it runs.
+    pub settings: Settings,
+    /// Where connections, reloads and expiry are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What may change while the edge runs: new connections go by it, and the clocks of those that are open.
+#[derive(Clone, Debug)]
+pub struct Settings {
     /// Deadlines and sizes.
     pub limits: Limits,
     /// How a stop goes.
     pub shutdown: ShutdownConfig,
     /// Who may send a PROXY header.
-    pub trusted_proxies: Arc<[IpNet]>,
+    pub trusted_proxies: Vec<IpNet>,
     /// More connections than this wait in the kernel's queue; 0 = no limit.
     pub max_connections: usize,
-    /// Where connections, reloads and expiry are counted.
-    pub metrics: Arc<Metrics>,
+}
+
+/// The settings of a running edge; clones are the same.
+#[derive(Clone)]
+pub struct SharedSettings(Arc<ArcSwap<Settings>>);
+
+impl SharedSettings {
+    fn new(settings: Settings) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(settings)))
+    }
+
+    /// Those of this moment: hold them no longer than a decision takes.
+    fn load(&self) -> impl Deref<Target = Arc<Settings>> + use<> {
+        self.0.load()
+    }
+
+    /// From now on these.
+    pub fn replace(&self, settings: Settings) {
+        self.0.store(Arc::new(settings));
+    }
+}
+
+/// What workers and front share.
+struct Common {
+    settings: SharedSettings,
+    metrics: Arc<Metrics>,
 }
 
 /// Listeners that are bound: from here on clients can connect, though nobody answers yet.
@@ -179,12 +214,13 @@ impl Bound {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
-        let options = Arc::new(options);
+        let settings = SharedSettings::new(options.settings);
+        let common = Arc::new(Common { settings: settings.clone(), metrics: options.metrics });
         let mut workers = Vec::with_capacity(count);
         let mut threads = Vec::with_capacity(count + 1);
         for index in 0..count {
             let (worker, thread) =
-                worker::start(index, Arc::new(make(index)), Arc::clone(&options), shutdown.clone())?;
+                worker::start(index, Arc::new(make(index)), Arc::clone(&common), shutdown.clone())?;
             workers.push(worker);
             threads.push(thread);
         }
@@ -202,10 +238,10 @@ impl Bound {
         let thread = std::thread::Builder::new().name("front".into()).spawn({
             let certificates = self.certificates.clone();
             let shutdown = shutdown.clone();
-            move || run_front(&front, doors, Arc::new(workers), certificates, &options, &shutdown)
+            move || run_front(&front, doors, Arc::new(workers), certificates, &common, &shutdown)
         })?;
         threads.push(thread);
-        Ok(Served { threads, handle, certificates: self.certificates, shutdown })
+        Ok(Served { threads, handle, certificates: self.certificates, settings, shutdown })
     }
 }
 
@@ -214,10 +250,16 @@ pub struct Served {
     threads: Vec<JoinHandle<()>>,
     handle: Handle,
     certificates: Option<Arc<Certificates>>,
+    settings: SharedSettings,
     shutdown: Shutdown,
 }
 
 impl Served {
+    /// What may change while it runs.
+    pub fn settings(&self) -> &SharedSettings {
+        &self.settings
+    }
+
     /// The runtime of the front thread, for background tasks: it runs as long as the server.
     pub fn handle(&self) -> &Handle {
         &self.handle
@@ -245,7 +287,16 @@ impl Served {
 
 /// Reads the certificate again and tells metrics and log.
 pub fn reload_certificates(certificates: &Certificates, metrics: &Metrics) {
-    let outcome = match certificates.reload() {
+    tell_reload(certificates.reload(), certificates, metrics);
+}
+
+/// Uses another pair from now on and tells metrics and log.
+pub fn take_certificates(ready: Ready, certificates: &Certificates, metrics: &Metrics) {
+    tell_reload(certificates.take(ready), certificates, metrics);
+}
+
+fn tell_reload(reload: Reload, certificates: &Certificates, metrics: &Metrics) {
+    let outcome = match reload {
         Reload::Unchanged => return,
         Reload::Done(not_after) => {
             tracing::info!(?not_after, "the TLS certificate was replaced");
@@ -270,13 +321,13 @@ fn run_front(
     doors: Vec<(TcpListener, Door)>,
     workers: Arc<Vec<Worker>>,
     certificates: Option<Arc<Certificates>>,
-    options: &Arc<Options>,
+    common: &Arc<Common>,
     shutdown: &Shutdown,
 ) {
     front.block_on(async {
         if let Some(certificates) = certificates {
-            tell_expiry(&certificates, &options.metrics);
-            let metrics = Arc::clone(&options.metrics);
+            tell_expiry(&certificates, &common.metrics);
+            let metrics = Arc::clone(&common.metrics);
             // By content, not by modification time: Kubernetes replaces mounted files by swapping a symlink.
             tokio::spawn(async move {
                 let mut interval = tokio::time::interval(CERTIFICATE_POLL);
@@ -294,7 +345,7 @@ fn run_front(
                     socket,
                     door,
                     Arc::clone(&workers),
-                    Arc::clone(options),
+                    common.settings.clone(),
                     shutdown.clone(),
                 ))
             })
@@ -303,12 +354,13 @@ fn run_front(
 
         shutdown.reached(Stage::Leaving).await;
         tokio::select! {
-            () = tokio::time::sleep(options.shutdown.delay) => shutdown.advance(Stage::Draining),
+            () = tokio::time::sleep(common.settings.load().shutdown.delay) => shutdown.advance(Stage::Draining),
             () = shutdown.reached(Stage::Ended) => {}
         }
         for task in accepting {
             let _ = task.await;
         }
+        let drain = common.settings.load().shutdown.drain;
         let drained = async {
             while shutdown.in_flight() > 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -316,7 +368,7 @@ fn run_front(
         };
         tokio::select! {
             () = drained => {}
-            () = tokio::time::sleep(options.shutdown.drain) => {
+            () = tokio::time::sleep(drain) => {
                 tracing::warn!(connections = shutdown.in_flight(), "ended before all had finished");
             }
             () = shutdown.reached(Stage::Ended) => {}
@@ -330,7 +382,7 @@ async fn accept(
     socket: TcpListener,
     door: Arc<Door>,
     workers: Arc<Vec<Worker>>,
-    options: Arc<Options>,
+    settings: SharedSettings,
     shutdown: Shutdown,
 ) {
     let socket = match tokio::net::TcpListener::from_std(socket) {
@@ -349,7 +401,8 @@ async fn accept(
     };
     let mut stopping = std::pin::pin!(shutdown.reached(Stage::Draining));
     loop {
-        if options.max_connections > 0 && shutdown.in_flight() >= options.max_connections {
+        let most = settings.load().max_connections;
+        if most > 0 && shutdown.in_flight() >= most {
             tokio::select! {
                 () = &mut stopping => break,
                 () = tokio::time::sleep(Duration::from_millis(20)) => continue,

@@ -131,6 +131,7 @@ impl Default for Setup {
                 client_idle_timeout: seconds(60),
                 login_body_bytes: 64 << 10,
                 body_bytes: 0,
+                connections: 0,
             },
             shutdown: ShutdownConfig { delay: Duration::ZERO, drain: seconds(5) },
             proxy_protocol: ProxyProtocol::Off,
@@ -168,10 +169,12 @@ impl Setup {
         let clock: SharedClock = ManualClock::at(tls::tests::NOW);
         let options = Options {
             threads: 2,
-            limits: self.limits,
-            shutdown: self.shutdown,
-            trusted_proxies: self.trusted.into(),
-            max_connections: 0,
+            settings: Settings {
+                limits: self.limits,
+                shutdown: self.shutdown,
+                trusted_proxies: self.trusted,
+                max_connections: 0,
+            },
             metrics: Arc::new(Metrics::new(&[])),
         };
         (bind(&listen, &clock).unwrap(), options)
@@ -181,7 +184,7 @@ impl Setup {
         let (bound, options) = self.bind(pair);
         let (http, https) = (bound.http_address().unwrap(), bound.https_address());
         let app = upstream().await;
-        let (metrics, limits) = (Arc::clone(&options.metrics), options.limits.clone());
+        let (metrics, limits) = (Arc::clone(&options.metrics), options.settings.limits.clone());
         let conf = Arc::new(ServerConf::default());
         let served = bound
             .serve(options, Shutdown::new(), |_| {

@@ -23,17 +23,31 @@ use crate::base::clock::{SharedClock, UnixMillis};
 
 /// The certificate in use, and the files that it comes from.
 pub struct Certificates {
-    certificate_file: PathBuf,
-    key_file: PathBuf,
+    files: Mutex<Files>,
     clock: SharedClock,
     present: ArcSwap<Pair>,
     /// The contents that were judged last, good or bad, so that an unchanged bad pair is not reported for ever.
     judged: Mutex<Contents>,
 }
 
+#[derive(Clone, PartialEq, Eq)]
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+/// A pair that can be used, of other files perhaps than the one in use: see [`Certificates::take`].
+pub struct Ready {
+    files: Files,
+    contents: Contents,
+    /// `None` when it is in use already.
+    pair: Option<Pair>,
+}
+
 struct Pair {
     key: Arc<CertifiedKey>,
     not_after: UnixMillis,
+    contents: Contents,
 }
 
 /// SHA-256 of both files: the key's bytes themselves are not kept.
@@ -62,8 +76,7 @@ impl Certificates {
         let pair = parse(certificate_file, &certificate, key_file, &key).map_err(invalid)?;
         warn_of_expiry(&pair, clock.now(), certificate_file);
         Ok(Self {
-            certificate_file: certificate_file.to_owned(),
-            key_file: key_file.to_owned(),
+            files: Mutex::new(Files { certificate: certificate_file.to_owned(), key: key_file.to_owned() }),
             clock,
             present: ArcSwap::from_pointee(pair),
             judged: Mutex::new(contents(&certificate, &key)),
@@ -72,7 +85,8 @@ impl Certificates {
 
     /// Reads the files again and uses them if they are new and good.
     pub fn reload(&self) -> Reload {
-        let (certificate, key) = match read(&self.certificate_file, &self.key_file) {
+        let files = self.files.lock().clone();
+        let (certificate, key) = match read(&files.certificate, &files.key) {
             Ok(read) => read,
             Err(reason) => {
                 // Said once, too: an empty pair stands for files that cannot be read.
@@ -88,19 +102,47 @@ impl Certificates {
         if std::mem::replace(&mut *self.judged.lock(), new) == new {
             return Reload::Unchanged;
         }
-        match parse(&self.certificate_file, &certificate, &self.key_file, &key) {
-            // A pair that has expired must not replace one that has not.
-            Ok(pair) if pair.not_after <= self.clock.now() && self.not_after() > pair.not_after => {
-                Reload::Refused(format!("{}: the certificate has expired", self.certificate_file.display()))
-            }
-            Ok(pair) => {
-                warn_of_expiry(&pair, self.clock.now(), &self.certificate_file);
-                let not_after = pair.not_after;
-                self.present.store(Arc::new(pair));
-                Reload::Done(not_after)
-            }
+        match self.judge(&files, &certificate, &key) {
+            Ok(pair) => Reload::Done(self.put(pair, &files)),
             Err(reason) => Reload::Refused(reason),
         }
+    }
+
+    /// Looks at the pair in these files, to be used in place of the present one.
+    ///
+    /// # Errors
+    /// When it cannot be used, for this reason.
+    pub fn prepare(&self, certificate_file: &Path, key_file: &Path) -> Result<Ready, String> {
+        let (certificate, key) = read(certificate_file, key_file)?;
+        let files = Files { certificate: certificate_file.to_owned(), key: key_file.to_owned() };
+        let contents = contents(&certificate, &key);
+        let in_use = self.present.load().contents == contents;
+        let pair = if in_use { None } else { Some(self.judge(&files, &certificate, &key)?) };
+        Ok(Ready { files, contents, pair })
+    }
+
+    /// Uses it from now on. `Unchanged` when it was in use already.
+    pub fn take(&self, ready: Ready) -> Reload {
+        let Ready { files, contents, pair } = ready;
+        *self.files.lock() = files.clone();
+        *self.judged.lock() = contents;
+        pair.map_or(Reload::Unchanged, |pair| Reload::Done(self.put(pair, &files)))
+    }
+
+    fn judge(&self, files: &Files, certificate: &[u8], key: &[u8]) -> Result<Pair, String> {
+        let pair = parse(&files.certificate, certificate, &files.key, key)?;
+        // A pair that has expired must not replace one that has not.
+        if pair.not_after <= self.clock.now() && self.not_after() > pair.not_after {
+            return Err(format!("{}: the certificate has expired", files.certificate.display()));
+        }
+        Ok(pair)
+    }
+
+    fn put(&self, pair: Pair, files: &Files) -> UnixMillis {
+        warn_of_expiry(&pair, self.clock.now(), &files.certificate);
+        let not_after = pair.not_after;
+        self.present.store(Arc::new(pair));
+        not_after
     }
 
     /// Until when the certificate in use is valid.
@@ -111,7 +153,7 @@ impl Certificates {
 
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificates").field("file", &self.certificate_file).finish_non_exhaustive()
+        f.debug_struct("Certificates").field("file", &self.files.lock().certificate).finish_non_exhaustive()
     }
 }
 
@@ -144,7 +186,12 @@ fn read(certificate_file: &Path, key_file: &Path) -> Result<(Vec<u8>, Vec<u8>), 
     Ok((read(certificate_file)?, read(key_file)?))
 }
 
-fn parse(certificate_file: &Path, certificate: &[u8], key_file: &Path, key: &[u8]) -> Result<Pair, String> {
+fn parse(
+    certificate_file: &Path,
+    certificate: &[u8],
+    key_file: &Path,
+    key_pem: &[u8],
+) -> Result<Pair, String> {
     let in_certificate = |what: &dyn fmt::Display| format!("{}: {what}", certificate_file.display());
     let in_key = |what: &dyn fmt::Display| format!("{}: {what}", key_file.display());
 
@@ -156,12 +203,12 @@ fn parse(certificate_file: &Path, certificate: &[u8], key_file: &Path, key: &[u8
     for issuer in chain.iter().skip(1) {
         self::not_after(issuer).ok_or_else(|| in_certificate(&"an issuer's certificate cannot be read"))?;
     }
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| in_key(&"no private key in PEM form"))?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| in_key(&"no private key in PEM form"))?;
     let key = rustls::crypto::ring::sign::any_supported_type(&key)
         .map_err(|_| in_key(&"a private key of a kind that cannot be used"))?;
     let pair = CertifiedKey::new(chain, key);
     pair.keys_match().map_err(|_| in_key(&format_args!("not the key of {}", certificate_file.display())))?;
-    Ok(Pair { key: Arc::new(pair), not_after })
+    Ok(Pair { key: Arc::new(pair), not_after, contents: contents(certificate, key_pem) })
 }
 
 fn not_after(certificate: &CertificateDer<'_>) -> Option<UnixMillis> {
@@ -269,6 +316,29 @@ pub(in crate::proxy) mod tests {
         write_pair(d.path(), 400);
         assert!(matches!(certificates.reload(), Reload::Done(until) if until > before));
         assert_eq!(certificates.reload(), Reload::Unchanged);
+    }
+
+    #[test]
+    fn another_pair_is_taken_when_it_is_good() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        write_pair(one.path(), 90);
+        write_pair(two.path(), 400);
+        let certificates = load(one.path()).unwrap();
+        let prepare = |d: &tempfile::TempDir| {
+            certificates.prepare(&d.path().join("cert.pem"), &d.path().join("key.pem"))
+        };
+        let same = prepare(&one).unwrap();
+        assert_eq!(certificates.take(same), Reload::Unchanged);
+        let before = certificates.not_after();
+        let other = prepare(&two).unwrap();
+        assert_eq!(certificates.not_after(), before, "not before it is taken");
+        assert!(matches!(certificates.take(other), Reload::Done(until) if until > before));
+        // From now on it is the other files that are looked at.
+        std::fs::write(one.path().join("cert.pem"), "rubbish").unwrap();
+        assert_eq!(certificates.reload(), Reload::Unchanged);
+        assert!(prepare(&one).is_err());
+        write_pair(two.path(), 500);
+        assert!(matches!(certificates.reload(), Reload::Done(_)));
     }
 
     #[test]

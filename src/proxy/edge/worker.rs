@@ -16,7 +16,7 @@ use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Load, Options, Queue, Shutdown, Stage, Transport,
+    Common, Load, Queue, Shutdown, Stage, Transport,
     connection::{Connection, Sweeper},
     proxy_header,
     shutdown::InFlight,
@@ -51,7 +51,7 @@ pub(super) struct Worker {
 /// What all connections of a worker share.
 struct Shared<A> {
     app: Arc<A>,
-    options: Arc<Options>,
+    common: Arc<Common>,
     shutdown: Shutdown,
     sweeper: Arc<Sweeper>,
     load: Load,
@@ -64,7 +64,7 @@ struct Shared<A> {
 pub(super) fn start<A>(
     index: usize,
     app: Arc<A>,
-    options: Arc<Options>,
+    common: Arc<Common>,
     shutdown: Shutdown,
 ) -> io::Result<(Worker, JoinHandle<()>)>
 where
@@ -73,8 +73,8 @@ where
     let (queue, mut waiting) = mpsc::unbounded_channel();
     let load = Load::default();
     let worker = Worker { load: Arc::clone(&load), queue };
-    let sweeper = Arc::new(Sweeper::new(&options.limits));
-    let shared = Arc::new(Shared { app, options, shutdown, sweeper, load });
+    let sweeper = Arc::new(Sweeper::new(common.settings.clone()));
+    let shared = Arc::new(Shared { app, common, shutdown, sweeper, load });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         runtime.block_on(async {
@@ -120,8 +120,7 @@ async fn serve<A>(shared: Arc<Shared<A>>, accepted: Accepted)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let options = &shared.options;
-    let _counted = Counted::new(&shared.load, &options.metrics, accepted.door.listener);
+    let _counted = Counted::new(&shared.load, &shared.common.metrics, accepted.door.listener);
     let peer = accepted.peer;
     let stream = match open(&shared, accepted).await {
         Ok(stream) => stream,
@@ -140,17 +139,17 @@ where
 /// PROXY header and TLS handshake, each within the time for a request header.
 async fn open<A>(shared: &Shared<A>, accepted: Accepted) -> io::Result<Box<ClientStream>> {
     let Accepted { stream, peer, door, held } = accepted;
-    let options = &shared.options;
+    let settings = Arc::clone(&shared.common.settings.load());
     stream.set_nonblocking(true)?;
     let mut socket = TcpStream::from_std(stream)?;
     socket.set_nodelay(true)?;
-    let deadline = options.limits.header_timeout;
+    let deadline = settings.limits.header_timeout;
     let client = match door.proxy_protocol {
         ProxyProtocol::Off => peer,
         ProxyProtocol::Required => {
             // An IPv4 peer on a dual-stack socket is still the IPv4 address of the list.
             let address = peer.ip().to_canonical();
-            if !options.trusted_proxies.iter().any(|network| network.contains(&address)) {
+            if !settings.trusted_proxies.iter().any(|network| network.contains(&address)) {
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a trusted proxy"));
             }
             timeout(deadline, proxy_header::read(&mut socket)).await??.unwrap_or(peer)
@@ -168,7 +167,7 @@ async fn open<A>(shared: &Shared<A>, accepted: Accepted) -> io::Result<Box<Clien
     let ticker = Arc::clone(shared.sweeper.ticker());
     let connection = Arc::new(Connection::new(peer, client, door.tls.is_some(), http2, ticker));
     shared.sweeper.watch(&connection);
-    let header_bytes = options.limits.header_bytes;
+    let header_bytes = settings.limits.header_bytes;
     Ok(ClientStream::new(Parts { transport, connection, header_bytes, held }))
 }
 
@@ -179,7 +178,7 @@ where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let shutdown = shared.shutdown.last_answer();
-    let idle = shared.options.limits.client_idle_timeout;
+    let idle = shared.common.settings.load().limits.client_idle_timeout;
     let mut session = ServerSession::new_http1(stream);
     session.set_keepalive(Some(0)); // time is kept by the sweeper
     loop {

@@ -8,7 +8,7 @@
 //! In the phases, inside `request_filter`, when [`is_upgrade`] says so:
 //!
 //! ```text
-//! let entry = registry.enter(owner);                  // then look at the session for the last time
+//! let entry = registry.enter(&app, owner);            // then look at the session for the last time
 //! let mut opened = tunnel::open(&request, transport, timeout).await?;
 //! … change opened.head_mut(): seal cookies, add ours …
 //! let end = opened.run(session, entry, limits).await?; // then answer Ok(true)

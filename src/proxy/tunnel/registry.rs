@@ -5,6 +5,8 @@
 //!
 //! To leave no gap, enter *before* the session is looked at for the last time: a revocation then either is seen by
 //! that look, or finds the entry.
+//!
+//! A tunnel outlives a change of the configuration, too, unless its app is gone, or the key that signed its session.
 
 use std::{
     collections::HashMap,
@@ -18,15 +20,17 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
-    base::clock::UnixMillis,
-    model::{DeviceId, Epoch, Revocation, SessionId, UserKey},
-    session::token::Session,
+    base::{clock::UnixMillis, keyring::KeyId},
+    model::{AppId, DeviceId, Epoch, Revocation, SessionId, UserKey},
+    session::standing::LiveSession,
     store::RevocationSink,
 };
 
 /// On whose behalf a tunnel runs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Owner {
+    /// The key that signed the session.
+    pub key: KeyId,
     /// The session.
     pub session: SessionId,
     /// Who.
@@ -39,9 +43,11 @@ pub struct Owner {
     pub started: UnixMillis,
 }
 
-impl From<&Session> for Owner {
-    fn from(session: &Session) -> Self {
+impl From<&LiveSession> for Owner {
+    fn from(live: &LiveSession) -> Self {
+        let session = live.session();
         Self {
+            key: live.signed_by(),
             session: session.id,
             user: session.user.clone(),
             device: session.device,
@@ -63,10 +69,36 @@ impl Owner {
     }
 }
 
+/// What the present configuration has.
+struct Present {
+    apps: Vec<AppId>,
+    keys: Vec<KeyId>,
+}
+
+impl Present {
+    fn has(&self, app: &AppId, owner: Option<&Owner>) -> bool {
+        self.apps.contains(app) && owner.is_none_or(|owner| self.keys.contains(&owner.key))
+    }
+}
+
+struct Open {
+    app: AppId,
+    /// `None` on an anonymous path: then no revocation ends it.
+    owner: Option<Owner>,
+    end: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    open: HashMap<u64, Open, ahash::RandomState>,
+    /// `None` until somebody has said it.
+    present: Option<Present>,
+}
+
 /// All open tunnels of this process.
 #[derive(Default)]
 pub struct Registry {
-    live: Mutex<HashMap<u64, (Owner, watch::Sender<bool>), ahash::RandomState>>,
+    state: Mutex<State>,
     next: AtomicU64,
 }
 
@@ -76,23 +108,34 @@ impl Registry {
         Arc::default()
     }
 
-    /// Enters a tunnel; it is listed until the answer is dropped. Without an owner (an anonymous path) nothing
-    /// ends it.
-    pub fn enter(self: &Arc<Self>, owner: Option<Owner>) -> Entry {
+    /// Enters a tunnel to this app; it is listed until the answer is dropped. Without an owner (an anonymous path) no
+    /// revocation ends it.
+    pub fn enter(self: &Arc<Self>, app: &AppId, owner: Option<Owner>) -> Entry {
         let (end, ended) = watch::channel(false);
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        match owner {
-            Some(owner) => {
-                self.live.lock().insert(id, (owner, end));
-                Entry { ended, listed: Some((Arc::clone(self), id)) }
-            }
-            None => Entry { ended, listed: None },
+        let mut state = self.state.lock();
+        if state.present.as_ref().is_some_and(|present| !present.has(app, owner.as_ref())) {
+            // It was permitted just before the configuration changed.
+            end.send_replace(true);
         }
+        state.open.insert(id, Open { app: app.clone(), owner, end });
+        Entry { ended, registry: Arc::clone(self), id }
+    }
+
+    /// The configuration has changed: ends the tunnels to apps that it does not have, and those of sessions that a key
+    /// signed which it does not have.
+    pub fn keep(&self, apps: Vec<AppId>, keys: Vec<KeyId>) {
+        let mut state = self.state.lock();
+        let present = Present { apps, keys };
+        for open in state.open.values().filter(|open| !present.has(&open.app, open.owner.as_ref())) {
+            open.end.send_replace(true);
+        }
+        state.present = Some(present);
     }
 
     /// How many are open that belong to somebody.
     pub fn len(&self) -> usize {
-        self.live.lock().len()
+        self.state.lock().open.values().filter(|open| open.owner.is_some()).count()
     }
 
     /// Whether none is.
@@ -103,9 +146,9 @@ impl Registry {
 
 impl RevocationSink for Registry {
     fn apply(&self, revocation: &Revocation) {
-        for (owner, end) in self.live.lock().values() {
-            if owner.is_ended_by(revocation) {
-                end.send_replace(true);
+        for open in self.state.lock().open.values() {
+            if open.owner.as_ref().is_some_and(|owner| owner.is_ended_by(revocation)) {
+                open.end.send_replace(true);
             }
         }
     }
@@ -114,16 +157,17 @@ impl RevocationSink for Registry {
 /// A tunnel's place in the registry.
 pub struct Entry {
     ended: watch::Receiver<bool>,
-    listed: Option<(Arc<Registry>, u64)>,
+    registry: Arc<Registry>,
+    id: u64,
 }
 
 impl Entry {
-    /// Whether it has been revoked.
+    /// Whether it is to end.
     pub fn is_ended(&self) -> bool {
         *self.ended.borrow()
     }
 
-    /// Waits until it is revoked; for ever without an owner.
+    /// Waits until it is to end.
     pub async fn ended(&mut self) {
         if self.ended.wait_for(|ended| *ended).await.is_err() {
             std::future::pending::<()>().await;
@@ -133,9 +177,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        if let Some((registry, id)) = self.listed.take() {
-            registry.live.lock().remove(&id);
-        }
+        self.registry.state.lock().open.remove(&self.id);
     }
 }
 
@@ -146,6 +188,7 @@ pub(super) mod tests {
 
     pub(in crate::proxy::tunnel) fn owner(name: &str, device: u8) -> Owner {
         Owner {
+            key: [1; 4],
             session: SessionId([device; 16]),
             user: user(name),
             device: DeviceId([device; 16]),
@@ -183,8 +226,8 @@ pub(super) mod tests {
             (block("bram", true), false),
         ] {
             let registry = Registry::new();
-            let entry = registry.enter(Some(owner("anna", 1)));
-            let anonymous = registry.enter(None);
+            let entry = registry.enter(&AppId::new("ecd"), Some(owner("anna", 1)));
+            let anonymous = registry.enter(&AppId::new("ecd"), None);
             registry.apply(&revocation);
             assert_eq!(entry.is_ended(), ends, "{revocation:?}");
             assert!(!anonymous.is_ended());
@@ -192,5 +235,29 @@ pub(super) mod tests {
             drop(entry);
             assert!(registry.is_empty());
         }
+    }
+    #[test]
+    fn what_the_configuration_no_longer_has_ends() {
+        let registry = Registry::new();
+        let (ecd, wiki) = (AppId::new("ecd"), AppId::new("wiki"));
+        let by_new_key = Owner { key: [2; 4], ..owner("bram", 2) };
+        let all = [
+            registry.enter(&ecd, Some(owner("anna", 1))),
+            registry.enter(&ecd, None),
+            registry.enter(&wiki, Some(owner("anna", 1))),
+            registry.enter(&wiki, None),
+            registry.enter(&ecd, Some(by_new_key)),
+        ];
+        let ended = || all.each_ref().map(Entry::is_ended);
+        registry.keep(vec![ecd.clone(), wiki.clone()], vec![[1; 4], [2; 4]]);
+        assert_eq!(ended(), [false; 5]);
+        registry.keep(vec![ecd.clone()], vec![[1; 4], [2; 4]]);
+        assert_eq!(ended(), [false, false, true, true, false], "an app is gone");
+        registry.keep(vec![ecd.clone()], vec![[2; 4]]);
+        assert_eq!(ended(), [true, false, true, true, false], "a key is gone");
+        // One that was permitted before, and is entered after.
+        assert!(registry.enter(&wiki, None).is_ended());
+        assert!(registry.enter(&ecd, Some(owner("anna", 1))).is_ended());
+        assert!(!registry.enter(&ecd, None).is_ended());
     }
 }

@@ -44,7 +44,7 @@ impl ProxyHttp for Phases {
         if !is_upgrade(session.req_header()) {
             return Ok(false);
         }
-        let entry = self.registry.enter(Some(owner("anna", 1)));
+        let entry = self.registry.enter(&crate::model::AppId::new("ecd"), Some(owner("anna", 1)));
         let run = async {
             let upstream = TcpStream::connect(self.app).await.map_err(TunnelError::Upstream)?;
             upstream.set_nodelay(true).map_err(TunnelError::Upstream)?;

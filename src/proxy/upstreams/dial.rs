@@ -26,6 +26,7 @@ pub(super) struct Dialer {
     connect_timeout: Duration,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     authorities: Option<Arc<CaType>>,
+    own_roots: u64,
 }
 
 impl Dialer {
@@ -34,7 +35,7 @@ impl Dialer {
     pub(super) fn new(upstream: &Upstream, transport: &Transport) -> io::Result<Self> {
         let connect_timeout = transport.connect_timeout;
         if !upstream.tls {
-            return Ok(Self { connect_timeout, tls: None, authorities: None });
+            return Ok(Self { connect_timeout, tls: None, authorities: None, own_roots: 0 });
         }
         let own = transport.ca_file.as_deref().map(read_roots).transpose()?;
         let name = super::without_brackets(&upstream.host).to_owned();
@@ -42,8 +43,15 @@ impl Dialer {
             io::Error::new(io::ErrorKind::InvalidInput, format!("{}: not a host name", upstream.host))
         })?;
         let config = client_config(own.as_deref().unwrap_or_default(), transport.verify_certificate)?;
+        let own_roots = own.as_deref().map_or(0, mark);
         let authorities = own.map(|own| wrap(own.iter().chain(system_roots())));
-        Ok(Self { connect_timeout, tls: Some((TlsConnector::from(Arc::new(config)), name)), authorities })
+        let tls = Some((TlsConnector::from(Arc::new(config)), name));
+        Ok(Self { connect_timeout, tls, authorities, own_roots })
+    }
+
+    /// Tells additional roots apart, by their contents; 0 = none.
+    pub(super) fn own_roots(&self) -> u64 {
+        self.own_roots
     }
 
     /// The roots that pingora is to use instead of the system's: those with the additional ones. `None` = the
@@ -107,6 +115,18 @@ fn read_roots(file: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
         x509_parser::parse_x509_certificate(root).map_err(|error| wrong(&error))?;
     }
     Ok(roots)
+}
+
+/// The beginning of a hash, never 0.
+fn mark(roots: &[CertificateDer<'static>]) -> u64 {
+    use sha2::Digest;
+    let mut hash = sha2::Sha256::new();
+    for root in roots {
+        hash.update((root.len() as u64).to_be_bytes());
+        hash.update(root);
+    }
+    let hash: [u8; 32] = hash.finalize().into();
+    hash.first_chunk().map_or(1, |first| u64::from_be_bytes(*first) | 1)
 }
 
 /// What pingora takes. It stops at a root that it cannot use, so those are left out here.

@@ -7,6 +7,9 @@
 //! Servers take turns by weight; the addresses of one name take turns among themselves. A server is *down* when its
 //! health path fails twice in a row, or, without a health path, for some seconds after a connection to it failed.
 //! Names are resolved again every half minute.
+//!
+//! When the configuration changes, what is known of a server stays with it ([`Upstreams::after`]): its health, its
+//! addresses, and pingora's connections to it, except where it is verified by other roots from now on.
 
 mod dial;
 mod health;
@@ -26,8 +29,9 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
+use parking_lot::Mutex;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::AbortHandle};
 
 use self::dial::Dialer;
 use crate::{
@@ -47,16 +51,19 @@ pub struct Upstreams {
 /// The upstreams of one app.
 pub struct Pool {
     app: AppId,
-    groups: Box<[Group]>,
+    groups: Box<[Arc<Group>]>,
     /// Indexes of groups, each as often as its weight, well mixed.
     turns: Box<[usize]>,
     next: AtomicUsize,
     health_interval: Option<Duration>,
+    /// The tasks that keep it up to date.
+    tended: Mutex<Vec<AbortHandle>>,
 }
 
 /// One configured upstream: a name and the servers behind it.
 struct Group {
     upstream: Upstream,
+    transport: Transport,
     template: Template,
     backends: ArcSwap<Vec<Arc<Backend>>>,
     next: AtomicUsize,
@@ -171,11 +178,23 @@ impl Upstreams {
     /// # Errors
     /// With a text for the operator, when a `ca_file` cannot be used.
     pub fn new<'a>(apps: impl IntoIterator<Item = &'a App>) -> io::Result<Self> {
-        let pools = apps
-            .into_iter()
-            .map(|app| Ok((app.id.clone(), Arc::new(Pool::new(app)?))))
-            .collect::<io::Result<_>>()?;
-        Ok(Self { pools })
+        Self::make(apps, None)
+    }
+
+    /// Those of the next configuration: what did not change goes on as it is.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn after<'a>(&self, apps: impl IntoIterator<Item = &'a App>) -> io::Result<Self> {
+        Self::make(apps, Some(self))
+    }
+
+    fn make<'a>(apps: impl IntoIterator<Item = &'a App>, before: Option<&Self>) -> io::Result<Self> {
+        let make = |app: &App| {
+            let before = before.and_then(|before| before.pool(&app.id));
+            Ok((app.id.clone(), Pool::make(app, before)?))
+        };
+        Ok(Self { pools: apps.into_iter().map(make).collect::<io::Result<_>>()? })
     }
 
     /// A server for a request to this app; `None` only when no name could be resolved yet.
@@ -188,32 +207,52 @@ impl Upstreams {
         self.pools.get(app)
     }
 
-    /// Keeps addresses and health up to date on this runtime, until `self` is dropped.
+    /// Keeps addresses and health up to date on this runtime, until `self` is dropped or retired.
     pub fn tend(&self, runtime: &Handle) {
         for pool in self.pools.values() {
-            runtime.spawn(resolve_again(Arc::downgrade(pool)));
+            let mut tended = pool.tended.lock();
+            if !tended.is_empty() {
+                continue;
+            }
+            tended.push(runtime.spawn(resolve_again(Arc::downgrade(pool))).abort_handle());
             if let Some(interval) = pool.health_interval {
-                runtime.spawn(check_again(Arc::downgrade(pool), interval));
+                tended.push(runtime.spawn(check_again(Arc::downgrade(pool), interval)).abort_handle());
+            }
+        }
+    }
+
+    /// Stops the care for what `next` does not have: a request or tunnel may still hold it for long.
+    pub fn retire(&self, next: &Self) {
+        for (app, pool) in &self.pools {
+            if next.pool(app).is_none_or(|kept| !Arc::ptr_eq(kept, pool)) {
+                pool.tended.lock().drain(..).for_each(|task| task.abort());
             }
         }
     }
 }
 
 impl Pool {
-    fn new(app: &App) -> io::Result<Self> {
+    fn make(app: &App, before: Option<&Arc<Self>>) -> io::Result<Arc<Self>> {
+        let known = before.map(|pool| &*pool.groups).unwrap_or_default();
         let groups = app
             .upstreams
             .iter()
-            .map(|upstream| Group::new(upstream, &app.transport))
+            .map(|upstream| Group::make(upstream, &app.transport, known))
             .collect::<io::Result<Box<[_]>>>()?;
         let weights: Vec<usize> = app.upstreams.iter().map(|upstream| upstream.weight).collect();
-        Ok(Self {
+        let turns = turns(&weights);
+        let same = groups.len() == known.len() && groups.iter().zip(known).all(|(a, b)| Arc::ptr_eq(a, b));
+        if let Some(before) = before.filter(|before| same && before.turns == turns) {
+            return Ok(Arc::clone(before));
+        }
+        Ok(Arc::new(Self {
             app: app.id.clone(),
-            turns: turns(&weights),
+            turns,
             groups,
             next: AtomicUsize::new(0),
             health_interval: app.transport.health_path.as_ref().map(|_| app.transport.health_interval),
-        })
+            tended: Mutex::default(),
+        }))
     }
 
     /// A server for a request; `None` only when no name could be resolved yet.
@@ -231,7 +270,7 @@ impl Pool {
     /// Whose turn it is.
     fn next_up(&self) -> Option<(&Group, Arc<Backend>)> {
         let turn = self.next.fetch_add(1, Relaxed);
-        let mut last_resort = None;
+        let mut last_resort: Option<(&Group, Arc<Backend>)> = None;
         for offset in 0..self.turns.len() {
             let at = turn.wrapping_add(offset) % self.turns.len();
             let group = self.turns.get(at).and_then(|group| self.groups.get(*group))?;
@@ -292,10 +331,38 @@ impl Pool {
 }
 
 impl Group {
+    /// The one among `known` when nothing about it has changed; else a new one, which takes over what is known of its
+    /// servers.
+    fn make(upstream: &Upstream, transport: &Transport, known: &[Arc<Self>]) -> io::Result<Arc<Self>> {
+        let new = Self::new(upstream, transport)?;
+        let Some(before) = known.iter().find(|group| group.is_same_server(&new)) else {
+            return Ok(Arc::new(new));
+        };
+        let same_roots = before.template.dialer.own_roots() == new.template.dialer.own_roots();
+        if before.transport == *transport && same_roots {
+            before.note_addresses(&upstream.addresses);
+            return Ok(Arc::clone(before));
+        }
+        for backend in new.backends.load().iter() {
+            let present = before.backends.load();
+            if let Some(known) = present.iter().find(|known| known.address == backend.address) {
+                // Whether a server is well is known only where somebody goes on asking it.
+                backend.take_over(known, transport.health_path.is_some());
+            }
+        }
+        Ok(Arc::new(new))
+    }
+
+    fn is_same_server(&self, other: &Self) -> bool {
+        let key = |group: &Self| (group.upstream.tls, group.upstream.port);
+        key(self) == key(other) && self.upstream.host == other.upstream.host
+    }
+
     fn new(upstream: &Upstream, transport: &Transport) -> io::Result<Self> {
         let template = Template::new(upstream, transport)?;
         let group = Self {
             upstream: upstream.clone(),
+            transport: transport.clone(),
             template,
             backends: ArcSwap::default(),
             next: AtomicUsize::new(0),
@@ -324,6 +391,22 @@ impl Group {
         self.backends.store(Arc::new(backends));
     }
 
+    /// Takes the addresses that a name has now; true when they are others. None at all changes nothing: a name server
+    /// that fails must not take the app down.
+    fn note_addresses(&self, found: &[SocketAddr]) -> bool {
+        let mut found = found.to_vec();
+        found.sort_unstable();
+        found.dedup();
+        let present = self.backends.load();
+        let same = found.len() == present.len()
+            && found.iter().all(|address| present.iter().any(|backend| backend.address == *address));
+        let changed = !found.is_empty() && !same;
+        if changed {
+            self.set_addresses(&found);
+        }
+        changed
+    }
+
     async fn resolve(&self, app: &AppId) {
         let (host, port) = (self.upstream.host.as_str(), self.upstream.port);
         if is_address(host) {
@@ -331,18 +414,12 @@ impl Group {
         }
         match tokio::net::lookup_host((host, port)).await {
             Ok(found) => {
-                let mut found: Vec<SocketAddr> = found.collect();
-                found.sort_unstable();
-                found.dedup();
-                let present = self.backends.load();
-                let same = found.len() == present.len()
-                    && found.iter().all(|address| present.iter().any(|backend| backend.address == *address));
-                if !found.is_empty() && !same {
+                let found: Vec<SocketAddr> = found.collect();
+                if self.note_addresses(&found) {
                     tracing::info!(%app, host, addresses = ?found, "the addresses of an upstream changed");
-                    self.set_addresses(&found);
                 }
             }
-            // The old addresses stay: a name server that fails must not take the app down.
+            // The old addresses stay.
             Err(error) => tracing::warn!(%app, host, %error, "an upstream's name cannot be resolved"),
         }
     }
@@ -365,6 +442,8 @@ impl Template {
         peer.options.verify_cert = transport.verify_certificate;
         peer.options.verify_hostname = transport.verify_certificate;
         peer.options.ca = dialer.authorities();
+        // pingora's key of a kept connection does not say by which roots it was verified: this does.
+        peer.group_key = dialer.own_roots();
         let default_port = if upstream.tls { 443 } else { 80 };
         let host = if upstream.host.contains(':') && !upstream.host.starts_with('[') {
             format!("[{}]", upstream.host)
@@ -397,6 +476,17 @@ impl Backend {
             failures: AtomicU32::new(0),
             down_until: AtomicU64::new(0),
             made: Instant::now(),
+        }
+    }
+
+    /// What is known of the same server under another configuration.
+    fn take_over(&self, known: &Self, checked: bool) {
+        self.failures.store(known.failures.load(Relaxed), Relaxed);
+        let left = known.down_until.load(Relaxed).saturating_sub(known.age());
+        self.down_until.store(if left == 0 { 0 } else { self.age() + left }, Relaxed);
+        if checked {
+            self.checks_failed.store(known.checks_failed.load(Relaxed), Relaxed);
+            self.unwell.store(known.unwell.load(Relaxed), Relaxed);
         }
     }
 

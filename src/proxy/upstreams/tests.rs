@@ -37,10 +37,11 @@ fn pool(upstreams: &[Upstream], transport: &Transport) -> Arc<Pool> {
     let weights: Vec<usize> = upstreams.iter().map(|u| u.weight).collect();
     Arc::new(Pool {
         app: AppId::new("ecd"),
-        groups: upstreams.iter().map(|u| Group::new(u, transport).unwrap()).collect(),
+        groups: upstreams.iter().map(|u| Arc::new(Group::new(u, transport).unwrap())).collect(),
         turns: turns(&weights),
         next: AtomicUsize::new(0),
         health_interval: transport.health_path.as_ref().map(|_| transport.health_interval),
+        tended: Mutex::default(),
     })
 }
 

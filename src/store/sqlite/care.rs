@@ -5,6 +5,7 @@ use std::{
     io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,11 +16,11 @@ use rusqlite::{
 };
 use tokio::sync::oneshot;
 
-use super::{Sqlite, StoreError, StoreResult, feed::prune_devices, lock::PRIVATE, schema, signed};
+use super::{Sqlite, StoreError, StoreResult, feed::prune_devices, lock::PRIVATE, schema, sealed, signed};
 use crate::{
-    base::clock::UnixMillis,
+    base::{clock::UnixMillis, keyring::Keyring},
     model::AppId,
-    store::{SealedNames, Upkeep},
+    store::{Rekeyed, SealedCount, SealedNames, Upkeep},
 };
 
 #[async_trait]
@@ -53,6 +54,25 @@ impl Upkeep for Sqlite {
         self.write(move |db, _| alive(db)).await?;
         self.read(alive).await?;
         Ok(begun.elapsed())
+    }
+
+    async fn sealed(&self) -> StoreResult<SealedCount> {
+        let ring = self.ring.clone();
+        self.read(move |db| sealed::count(db, &ring.load())).await
+    }
+
+    async fn rekey(&self, keyring: Arc<Keyring>) -> StoreResult<Rekeyed> {
+        let ring = self.ring.clone();
+        self.write(move |db, _| {
+            let outcome = sealed::rekey(db, &ring.load(), &keyring)?;
+            if let Rekeyed::Done { .. } = outcome {
+                // Before the commit: whoever sees a row under the new key has the new ring, and the new ring opens
+                // all that the commit would have changed, if it fails.
+                ring.store(keyring);
+            }
+            Ok(outcome)
+        })
+        .await
     }
 
     async fn prune(&self, now: UnixMillis) -> StoreResult<usize> {

@@ -18,7 +18,7 @@ use crate::{
 #[async_trait]
 impl Enrolments for Sqlite {
     async fn authenticators(&self, user: &UserKey) -> StoreResult<Vec<Authenticator>> {
-        let (user, keyring) = (user.clone(), self.keyring.clone());
+        let (user, ring) = (user.clone(), self.ring.clone());
         self.read(move |db| {
             let mut select = db.prepare_cached(
                 "SELECT a.id, a.method, a.name, a.confirmed_at, a.last_used_at, a.secret, a.last_step,
@@ -29,7 +29,8 @@ impl Enrolments for Sqlite {
             let mut rows = select.query([user.realm.as_str(), user.name.as_str()])?;
             let mut all = Vec::new();
             while let Some(row) = rows.next()? {
-                all.push(authenticator(row, &user, &keyring)?);
+                // Not before the row is there: whatever key it is under is in the ring by then.
+                all.push(authenticator(row, &user, &ring.load())?);
             }
             Ok(all)
         })
@@ -37,7 +38,7 @@ impl Enrolments for Sqlite {
     }
 
     async fn add(&self, user: &UserKey, new: NewAuthenticator) -> StoreResult<Added> {
-        let (user, keyring) = (user.clone(), self.keyring.clone());
+        let (user, ring) = (user.clone(), self.ring.clone());
         self.write(move |db, _| {
             let NewAuthenticator { authenticator: a, at_most, begun } = new;
             let known = db
@@ -60,7 +61,7 @@ impl Enrolments for Sqlite {
                 return Ok(Added::TooMany);
             }
             let method = a.method.name();
-            let secret = sealed::seal(&keyring, &Place::of(&user, &a.id, method), &a.secret)?;
+            let secret = sealed::seal(&ring.load(), &Place::of(&user, &a.id, method), &a.secret)?;
             db.prepare_cached(
                 "INSERT INTO authenticators
                    (id, user, method, name, confirmed_at, last_used_at, secret, last_step, drift_steps)

@@ -30,6 +30,7 @@ use std::{
     sync::Arc,
 };
 
+use arc_swap::ArcSwap;
 use rusqlite::Connection;
 
 use self::{
@@ -74,12 +75,14 @@ pub enum OpenError {
     },
     /// None of the keys opens it.
     #[error(
-        "{} was sealed with a key that is not in the configuration: put that key back behind the new ones",
-        .path.display()
+        "{} was sealed with a key that is not in the configuration ({secrets} authenticators would be lost): put \
+         that key back behind the new ones", .path.display()
     )]
     WrongKey {
         /// The file.
         path: PathBuf,
+        /// How many secrets stand under keys that are not in the ring.
+        secrets: usize,
     },
     /// A copy into it was cut off.
     #[error("{} is half a copy: run the same `sluis store copy` again, it goes on where it was", .path.display())]
@@ -136,7 +139,8 @@ fn open_any(path: &Path, keyring: Arc<Keyring>) -> Result<(Sqlite, bool), OpenEr
     let fail = |source| OpenError::File { path: real.clone(), what: "could not start a thread", source };
     let writer = Writer::start(connection, lock).map_err(fail)?;
     let reader = Reader::start(reading).map_err(fail)?;
-    Ok((Sqlite { reader, writer, keyring, path: real }, unfinished))
+    let ring = Arc::new(ArcSwap::new(keyring));
+    Ok((Sqlite { reader, writer, ring, path: real }, unfinished))
 }
 
 /// The store. Dropping it ends the threads and gives the file free.
@@ -144,9 +148,13 @@ struct Sqlite {
     // Dropped in this order: the writer's connection is the last one and tidies the WAL up.
     reader: Reader,
     writer: Writer,
-    keyring: Arc<Keyring>,
+    ring: Ring,
     path: PathBuf,
 }
+
+/// The keys in use. Look at them inside a command, never before: then what is written after a change of keys is
+/// sealed by the new ones.
+type Ring = Arc<ArcSwap<Keyring>>;
 
 impl Sqlite {
     /// Runs `work` in a transaction and answers after its commit.

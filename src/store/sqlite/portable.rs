@@ -63,7 +63,7 @@ impl Portable for Sqlite {
     }
 
     async fn export(&self, kind: Kind, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {
-        let (after, keyring) = (after.cloned(), self.keyring.clone());
+        let (after, keyring) = (after.cloned(), self.ring.load_full());
         self.read(move |db| {
             let records = match kind {
                 Kind::Users => people(db, after.as_ref(), limit, &keyring),
@@ -93,12 +93,12 @@ impl Portable for Sqlite {
     }
 
     async fn lookup(&self, keys: &[Key]) -> StoreResult<Vec<Option<Record>>> {
-        let (keys, keyring) = (keys.to_vec(), self.keyring.clone());
+        let (keys, keyring) = (keys.to_vec(), self.ring.load_full());
         self.read(move |db| keys.iter().map(|key| find(db, key, &keyring)).collect()).await
     }
 
     async fn put(&self, records: Vec<Record>) -> StoreResult<()> {
-        let keyring = self.keyring.clone();
+        let keyring = self.ring.load_full();
         self.write(move |db, _| records.iter().try_for_each(|record| write(db, record, &keyring))).await
     }
 

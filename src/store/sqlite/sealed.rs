@@ -7,10 +7,11 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use super::{OpenError, StoreError, StoreResult, schema};
 use crate::{
     base::{
-        keyring::{Keyring, Seal},
+        keyring::{KeyId, Keyring, Seal},
         secret::SecretBytes,
     },
     model::{AuthenticatorId, UserKey},
+    store::{Rekeyed, SealedCount},
 };
 
 /// Where a secret belongs; it opens nowhere else.
@@ -63,25 +64,69 @@ pub(super) fn prepare(connection: &mut Connection, keyring: &Keyring, path: &Pat
     if let Some(sealed) = &check
         && keyring.open(Seal::AtRest, CHECK.as_bytes(), sealed).is_none()
     {
-        return Err(OpenError::WrongKey { path: path.to_owned() });
+        let secrets = count(&tx, keyring).map_or(0, |found| found.unknown);
+        return Err(OpenError::WrongKey { path: path.to_owned(), secrets });
     }
     if check.is_some_and(|sealed| sealed.starts_with(&current)) {
         return Ok(());
     }
-    let renewed = renew_secrets(&tx, keyring).map_err(|error| OpenError::Database {
+    renew(&tx, keyring).map_err(|error| OpenError::Database {
         path: path.to_owned(),
         why: format!("secrets could not be put under the first key: {error}"),
     })?;
-    let fresh = keyring
-        .seal(Seal::AtRest, CHECK.as_bytes(), b"")
-        .map_err(|error| OpenError::Database { path: path.to_owned(), why: error.to_string() })?;
-    tx.execute("INSERT OR REPLACE INTO settings (name, value) VALUES (?1, ?2)", params![CHECK, fresh])
-        .map_err(trouble)?;
     tx.commit().map_err(trouble)?;
+    Ok(())
+}
+
+/// While running: the same for another ring, which must have every key under which a secret stands that opens now.
+/// Part of a transaction of the caller's.
+pub(super) fn rekey(connection: &Connection, present: &Keyring, next: &Keyring) -> StoreResult<Rekeyed> {
+    let opens = |ring: &Keyring, id: KeyId| ring.ids().any(|key| key == id);
+    let needed = by_key(connection)?.into_iter().filter(|(id, _)| opens(present, *id) && !opens(next, *id));
+    let secrets = needed.map(|(_, count)| count).sum();
+    if secrets > 0 {
+        return Ok(Rekeyed::Needed { secrets });
+    }
+    Ok(Rekeyed::Done { renewed: renew(connection, next)? })
+}
+
+/// How the secrets stand to a ring.
+pub(super) fn count(connection: &Connection, keyring: &Keyring) -> StoreResult<SealedCount> {
+    let mut found = SealedCount::default();
+    for (id, count) in by_key(connection)? {
+        let sum = match keyring.ids().position(|key| key == id) {
+            Some(0) => &mut found.first,
+            Some(_) => &mut found.older,
+            None => &mut found.unknown,
+        };
+        *sum += count;
+    }
+    Ok(found)
+}
+
+/// How many secrets stand under which key. A box begins with the id of its key.
+fn by_key(connection: &Connection) -> StoreResult<Vec<(KeyId, usize)>> {
+    let mut select =
+        connection.prepare_cached("SELECT substr(secret, 1, 4), count(*) FROM authenticators GROUP BY 1")?;
+    let rows = select.query_map([], |row| {
+        let id: Vec<u8> = row.get(0)?;
+        Ok((id.first_chunk().copied().unwrap_or_default(), row.get::<_, i64>(1)?))
+    })?;
+    let rows: Vec<(KeyId, i64)> = rows.collect::<rusqlite::Result<_>>()?;
+    Ok(rows.into_iter().map(|(id, count)| (id, usize::try_from(count).unwrap_or(0))).collect())
+}
+
+/// Puts everything under the first key. Answers how many secrets were.
+fn renew(connection: &Connection, keyring: &Keyring) -> StoreResult<usize> {
+    let renewed = renew_secrets(connection, keyring)?;
+    let fresh =
+        keyring.seal(Seal::AtRest, CHECK.as_bytes(), b"").map_err(|error| StoreError(error.to_string()))?;
+    connection
+        .execute("INSERT OR REPLACE INTO settings (name, value) VALUES (?1, ?2)", params![CHECK, fresh])?;
     if renewed > 0 {
         tracing::info!(secrets = renewed, "secrets at rest put under the first key");
     }
-    Ok(())
+    Ok(renewed)
 }
 
 /// Seals again what another key has sealed. A secret that does not open is left as it is: it stays an error

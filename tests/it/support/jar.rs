@@ -143,6 +143,17 @@ impl Browser {
         self.send(request).await
     }
 
+    /// POST of a form on a page of this host.
+    pub async fn post_from(&mut self, host: &str, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let request = self
+            .request(Method::POST, path)
+            .header("origin", format!("http://{host}"))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(body);
+        self.send(request).await
+    }
+
     /// A request as a script's `fetch` makes it.
     pub fn fetch(&self, method: Method, path: &str) -> RequestBuilder {
         let mut request = self

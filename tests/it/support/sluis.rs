@@ -172,6 +172,44 @@ impl Sluis {
         self.restart();
     }
 
+    /// Changes one text of the configuration by another, in the file only: it goes on running.
+    pub fn edit(&mut self, old: &str, new: &str) {
+        assert!(self.config.contains(old), "{old:?} in\n{}", self.config);
+        self.config = self.config.replace(old, new);
+        std::fs::write(self.file("config.yaml"), &self.config).unwrap();
+    }
+
+    /// The same, and waits until that configuration counts: told by SIGHUP.
+    pub async fn reload(&mut self, old: &str, new: &str) {
+        let done = self.reloads("done").await;
+        self.edit(old, new);
+        self.process.signal("HUP");
+        self.await_reloads("done", done + 1.0).await;
+    }
+
+    /// How many reloads of the configuration had this outcome so far.
+    pub async fn reloads(&self, outcome: &str) -> f64 {
+        self.metric(&format!("sluis_reloads_total{{outcome=\"{outcome}\",what=\"configuration\"}}")).await
+    }
+
+    /// Waits until so many had.
+    pub async fn await_reloads(&self, outcome: &str, wanted: f64) {
+        let waiting = async {
+            while self.reloads(outcome).await < wanted {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(super::process::PATIENCE, waiting).await;
+        assert!(waited.is_ok(), "no reload {outcome}; it said:\n{}", self.process.said());
+    }
+
+    /// The value of one series.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let metrics = self.metrics().await;
+        let line = metrics.lines().find(|l| l.starts_with(series)).unwrap_or_else(|| panic!("no {series}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
     /// Its origin.
     pub fn origin(&self) -> String {
         format!("{}://localhost:{}", self.scheme, self.address.port())
