@@ -8,8 +8,8 @@ use async_trait::async_trait;
 
 use super::{
     Added, AttemptState, Attempts, Devices, Enrolments, NewAuthenticator, OneTime, Ownership, Rekeyed,
-    RevocationSink, Revocations, SealedCount, SealedNames, SharedStore, StoreError, StoreResult, Upkeep, UserRecord,
-    Users,
+    RevocationSink, Revocations, SealedCount, SealedNames, SharedStore, StoreError, StoreResult, Upkeep,
+    UserRecord, Users,
 };
 use crate::{
     base::{clock::UnixMillis, keyring::Keyring},
