@@ -251,3 +251,34 @@ async fn the_app_cannot_set_our_cookies() {
     // (Our headers are named so as well; a cookie of ours has a value.)
     assert!(!text.contains("sluis-session") && !text.contains("sluis-device"), "{text}");
 }
+
+/// [F1] What an app sends bit by bit arrives bit by bit: the header before there is a body, each event when it comes.
+#[tokio::test]
+async fn events_are_passed_on_as_they_come() {
+    use std::io::{Read, Write};
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let sluis = Sluis::start(&care_records(listener.local_addr().unwrap()));
+    let mut client = std::net::TcpStream::connect(sluis.address).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    client.write_all(b"GET /static/events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let (mut app, _) = listener.accept().unwrap();
+    assert!(app.read(&mut [0; 8192]).unwrap() > 0);
+
+    let mut got = Vec::new();
+    for (sent, awaited) in [
+        ("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n", ""),
+        ("Transfer-Encoding: chunked\r\n\r\n", "\r\n\r\n"),
+        ("9\r\ndata: 1\n\n\r\n", "data: 1\n\n\r\n"),
+        ("9\r\ndata: 2\n\n\r\n", "data: 2\n\n\r\n"),
+        ("0\r\n\r\n", "0\r\n\r\n"),
+    ] {
+        app.write_all(sent.as_bytes()).unwrap();
+        let mut piece = [0; 4096];
+        while !got.ends_with(awaited.as_bytes()) {
+            let read = client.read(&mut piece).unwrap();
+            assert!(read > 0, "{}", String::from_utf8_lossy(&got));
+            got.extend_from_slice(&piece[..read]);
+        }
+    }
+}
