@@ -53,6 +53,10 @@
 
 {{/* Changes exactly when something changed that a running Sluis does not take over by itself. */}}
 {{- define "sluis.restartChecksum" -}}
-{{- $config := omit (include "sluis.config" . | fromYaml) "apps" "keys" }}
-{{- $config | toJson | sha256sum }}
+{{- $config := include "sluis.config" . | fromYaml }}
+{{- $fixed := pick $config "listen" "store" "threads" "revocation" }}
+{{- $_ := set $fixed "format" (dig "log" "format" "" $config) }}
+{{- /* These two are taken once for HTTP/2. */}}
+{{- $_ := set $fixed "limits" (pick (dig "limits" (dict) $config) "header_bytes" "keepalive_timeout") }}
+{{- $fixed | toJson | sha256sum }}
 {{- end }}

@@ -96,6 +96,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
 {{- else if regexMatch "://[^/\"]*@" (toJson $v.store.redis.config) }}
 {{- fail "store.redis.config: a password stands in a URL, and values are kept in the clear; put it in store.redis.existingSecret and name its file, /etc/sluis/redis/…" }}
 {{- end }}
+{{- if and (eq $v.store.kind "redis") (contains "/etc/sluis/redis/" (toJson $v.store.redis.config)) (not $v.store.redis.existingSecret) }}
+{{- fail "store.redis.existingSecret: name the Secret whose entries are the files under /etc/sluis/redis/" }}
+{{- end }}
 {{- if not (or $v.listen.http.enabled $v.listen.https.enabled) }}
 {{- fail "listen: enable http, https or both" }}
 {{- end }}

@@ -36,7 +36,18 @@ fn f5_what_cannot_work_is_refused_with_what_to_do() {
         ),
         (GATEWAY, redis(json!({})), "store.redis.config: say where Redis is"),
         (GATEWAY, redis(json!({ "url": "redis://sluis:secret@redis:6379" })), "a password stands in a URL"),
-        (GATEWAY, redis(json!({ "nodes": ["redis://:secret@redis:6379"] })), "a password stands in a URL"),
+        (
+            GATEWAY,
+            redis(json!({ "cluster": { "nodes": ["redis://:secret@redis:6379"] } })),
+            "a password stands in a URL",
+        ),
+        (
+            GATEWAY,
+            redis(
+                json!({ "url": "redis://redis:6379", "password": { "file": "/etc/sluis/redis/password" } }),
+            ),
+            "store.redis.existingSecret: name the Secret",
+        ),
         (
             GATEWAY,
             json!({ "listen": { "http": { "enabled": false } } }),
@@ -117,6 +128,9 @@ fn f5_the_schema_refuses_wrong_values() {
         (json!({ "store": { "kind": "memory" } }), "kind"),
         (json!({ "store": { "memory": {} } }), "memory"),
         (json!({ "store": { "redis": { "password": "p" } } }), "password"),
+        (json!({ "store": { "redis": { "config": { "password": "p" } } } }), "password"),
+        (json!({ "store": { "redis": { "config": { "password": { "env": "P" } } } } }), "env"),
+        (json!({ "store": { "redis": { "config": { "url": "redis:6379" } } } }), "url"),
         (json!({ "store": { "sqlite": { "persistence": { "size": "1" } } } }), "size"),
         (
             json!({ "store": { "sqlite": { "persistence": { "accessMode": "ReadWriteMany" } } } }),

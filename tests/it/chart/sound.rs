@@ -356,6 +356,9 @@ impl Objects {
             std::fs::write(at(https["key_file"].as_str().unwrap()), made.signing_key.serialize_pem())
                 .unwrap();
         }
+        for file in text.split_whitespace().filter(|word| word.starts_with("/etc/sluis/redis/")) {
+            std::fs::write(at(file), "redis-secret").unwrap();
+        }
         let mut text = text;
         for mounted in ["/etc/sluis", "/var/lib/sluis", "/run/sluis"] {
             text = text.replace(mounted, &at(mounted).display().to_string());
