@@ -17,8 +17,9 @@ use crate::{
     model::{AppId, Authenticator, AuthenticatorId, DeviceId, LoginId, SessionId, UserKey},
 };
 
-/// No verb of a store that works takes so long, not even one that waits for other replicas.
-const LONGEST: Duration = Duration::from_secs(20);
+/// No verb of a store that works takes so long, not even one that waits until the lease of another replica has run out
+/// (`revocation.lease`, at most 30 s).
+const LONGEST: Duration = Duration::from_secs(45);
 
 /// The same store, counted in `sluis_store_operations_total` and `sluis_store_seconds`.
 pub fn metered(store: SharedStore, metrics: Arc<Metrics>) -> SharedStore {
