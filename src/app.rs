@@ -8,6 +8,7 @@ mod build;
 mod descriptors;
 mod files;
 mod reload;
+mod replica;
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -45,6 +46,8 @@ use crate::{
     store::{self, SharedStore},
 };
 
+/// How often it is counted what is in memory.
+const COUNT_EVERY: Duration = Duration::from_secs(15);
 /// How often expired records and revocations are forgotten.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 
@@ -106,7 +109,8 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
         Arc::clone(&lasting.metrics),
     ));
     let health = Health::new(Arc::clone(&lasting.store), Arc::clone(&lasting.metrics));
-    let health = Arc::new(health.with_clock(Arc::clone(&watch)));
+    let health =
+        Arc::new(health.with_clock(Arc::clone(&watch)).with_lookout(lasting.lookout.clone()));
     health.revocations_loaded();
 
     let shutdown = Shutdown::new();
@@ -157,6 +161,7 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
 
     served.wait();
     drop(stop);
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(lasting.replica.leave());
     lasting.auditor.record(&Event::Server { what: "stopping" }, &Subject::default());
     lasting.auditor.flush();
     tracing::info!("stopped");
@@ -210,6 +215,8 @@ impl Background<'_> {
             Arc::clone(&lasting.live),
             Arc::clone(&lasting.clock),
         ));
+        self.runtime.spawn(Arc::clone(&lasting.tunnels).end_when_blind(lasting.lookout.clone()));
+        self.runtime.spawn(count_revocations(Arc::clone(&lasting.live), Arc::clone(&lasting.metrics)));
         Ok(stop)
     }
 
@@ -226,12 +233,25 @@ async fn prune(store: SharedStore, live: Arc<Live>, clock: SharedClock) {
     loop {
         tokio::time::sleep(PRUNE_EVERY).await;
         let now = clock.now();
-        live.prune(now);
+        // Millions take seconds: on a thread of its own.
+        let pruned = Arc::clone(&live);
+        if let Err(error) = tokio::task::spawn_blocking(move || pruned.prune(now)).await {
+            tracing::error!(%error, "what can no longer matter could not be dropped from memory");
+        }
         match store.prune(now).await {
             Ok(0) => {}
             Ok(rows) => tracing::debug!(rows, "forgot what can no longer matter"),
             Err(error) => tracing::warn!(%error, "the store could not be pruned"),
         }
+    }
+}
+
+async fn count_revocations(live: Arc<Live>, metrics: Arc<Metrics>) {
+    loop {
+        for (kind, held) in live.held() {
+            metrics.feed.held(kind, held);
+        }
+        tokio::time::sleep(COUNT_EVERY).await;
     }
 }
 

@@ -1,6 +1,14 @@
 //! What operations looks at, on a listener of its own: `/metrics`, `/livez`, `/readyz`.
 //!
 //! The probes answer as those of Kubernetes do: 200 or 503 and plain text, with `?verbose` one line for each check.
+//! Ready is a replica that has loaded every revocation and accepts, and stays so until it stops. A store that several
+//! replicas share is away from all of them at once: were they all unready then, the ingress would refuse connections where
+//! Sluis itself can let running sessions go on, show the login page, and say in clear words that it will be back. So
+//! after the first load the state of a shared store is shown (`?verbose`, `sluis_feed_sight`) and decides nothing here. A
+//! replica that alone is cut off answers 503 as well and stays in: balancers that pass on a 503 to another replica help,
+//! an alert on `sluis_feed_sight` tells. The embedded store belongs to one replica: when it fails, that one is
+//! unready.
+//!
 //! They tell no visitor's data and no address of a backend; reasons of failures are in the log.
 
 use std::{
@@ -25,7 +33,10 @@ use tokio::sync::{Semaphore, watch};
 use super::{clock_watch::ClockWatch, http::connection};
 use crate::{
     metrics::{self, Listener, Metrics},
-    store::SharedStore,
+    store::{
+        SharedStore,
+        feed::{Lookout, Sight},
+    },
 };
 
 /// Whether this process should get requests. Whoever starts and stops the parts says so here.
@@ -33,6 +44,7 @@ pub struct Health {
     store: SharedStore,
     metrics: Arc<Metrics>,
     clock: Option<Arc<ClockWatch>>,
+    lookout: Lookout,
     revocations: AtomicBool,
     listening: AtomicBool,
     draining: AtomicBool,
@@ -47,6 +59,7 @@ impl Health {
             store,
             metrics,
             clock: None,
+            lookout: Lookout::default(),
             revocations: no(),
             listening: no(),
             draining: no(),
@@ -57,6 +70,12 @@ impl Health {
     /// Shows what is doubtful about the clock, too; that never makes anything unready.
     pub fn with_clock(mut self, clock: Arc<ClockWatch>) -> Self {
         self.clock = Some(clock);
+        self
+    }
+
+    /// The store is shared with other replicas: what this one knows of it is shown, and no longer makes it unready.
+    pub fn with_lookout(mut self, lookout: Lookout) -> Self {
+        self.lookout = lookout;
         self
     }
 
@@ -90,7 +109,14 @@ impl Health {
         };
         let clock =
             self.clock.as_ref().map(|clock| note("clock", clock.doubt().map(|doubt| doubt.to_string())));
-        clock.unwrap_or_default() + &note("configuration", self.configuration.lock().clone())
+        let feed = (!self.lookout.is_alone()).then(|| match self.lookout.sight() {
+            Sight::Clear => "[+]feed ok\n",
+            Sight::Grace => "[!]feed away: running sessions go on, nobody logs in\n",
+            Sight::Blind => "[!]feed blind: nobody with a session passes\n",
+        });
+        clock.unwrap_or_default()
+            + feed.unwrap_or_default()
+            + &note("configuration", self.configuration.lock().clone())
     }
 
     /// Whether a stop has begun.
@@ -110,6 +136,9 @@ impl Health {
             }
             Err(_) => Err("no answer in time"),
         };
+        // Nobody else would be any better off: see the top of this page.
+        let ping =
+            if self.lookout.is_alone() || !self.revocations.load(Ordering::Acquire) { ping } else { Ok(()) };
         vec![
             ("store", ping),
             ("revocations", flag(&self.revocations, true, "not loaded yet")),

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use pingora::{proxy::HttpProxy, server::configuration::ServerConf};
 
-use super::{keyring, open_store};
+use super::{
+    keyring,
+    replica::{self, Replica},
+};
 use crate::{
     audit::Auditor,
     base::{
@@ -18,12 +21,13 @@ use crate::{
     factor::{drift::Drifts, totp::Totp},
     gate::Gate,
     metrics::Metrics,
+    model::Revocation,
     proxy::{Current, Parts, Proxy, edge, tunnel::Registry, upstreams::Upstreams},
     session::{
         admission::Admissions, cookie::Names, live::Live, standing::Standings,
         upstream_cookies::UpstreamCookies,
     },
-    store::{self, SharedStore},
+    store::{SharedStore, StoreError, feed::Lookout},
     throttle::allowance::Allowances,
     web::{self, Pages},
 };
@@ -40,6 +44,9 @@ pub(super) struct Lasting {
     pub tunnels: Arc<Registry>,
     pub drifts: Arc<Drifts>,
     pub allowances: Arc<Allowances>,
+    pub lookout: Lookout,
+    /// The feed's leases are given up when this goes.
+    pub replica: Replica,
 }
 
 impl Lasting {
@@ -49,7 +56,8 @@ impl Lasting {
         let keyring = keyring(config)?;
         let ids: Vec<String> = config.apps.iter().map(|app| app.id.to_string()).collect();
         let metrics = Arc::new(Metrics::new(&ids));
-        let store = store::metered::metered(open_store(config)?, Arc::clone(&metrics));
+        let (store, replica) = replica::open(config, clock, &metrics)?;
+        let lookout = replica.lookout();
         let auditor = Arc::new(
             Auditor::open(&config.audit, Arc::clone(clock), metrics.audit_failures.clone())
                 .context("audit")?,
@@ -60,8 +68,12 @@ impl Lasting {
         // The store answers on a thread of its own: any runtime can wait for it.
         let waiting = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let sealer = waiting.block_on(async {
-            store.follow(Arc::clone(&live) as _, clock.now()).await?;
-            store.follow(Arc::clone(&tunnels) as _, clock.now()).await?;
+            // Both at once: a shared store is loaded once for all who join together.
+            let now = clock.now();
+            tokio::try_join!(
+                store.follow(Arc::clone(&live) as _, now),
+                store.follow(Arc::clone(&tunnels) as _, now),
+            )?;
             if let Ok(count) = store.sealed().await
                 && count.unknown > 0
             {
@@ -70,7 +82,17 @@ impl Lasting {
                     "sealed with keys that are not in the configuration: their users cannot pass; put the keys back"
                 );
             }
-            UpstreamCookies::load(keyring, Arc::clone(&store), names.clone(), Arc::clone(clock)).await
+            let sealer =
+                UpstreamCookies::load(keyring, Arc::clone(&store), names.clone(), Arc::clone(clock)).await?;
+            if !lookout.is_alone() {
+                let names = sealer.names_learned_elsewhere();
+                store.follow(Arc::clone(&names), clock.now()).await?;
+                // Whatever was learned between the two.
+                for (app, name) in store.sealed_names().await? {
+                    names.apply(&Revocation::SealedName { app, name });
+                }
+            }
+            Ok::<_, StoreError>(sealer)
         })?;
         let lasting = Self {
             clock: Arc::clone(clock),
@@ -83,6 +105,8 @@ impl Lasting {
             tunnels,
             drifts: Arc::default(),
             allowances: Arc::default(),
+            lookout,
+            replica,
         };
         Ok((lasting, sealer))
     }
@@ -138,6 +162,7 @@ impl Built {
                 Arc::clone(random),
             )
             .with_prefix(&config.prefix)
+            .with_lookout(lasting.lookout.clone())
             .with_allowances(Arc::clone(&lasting.allowances)),
         );
         let gate = Arc::new(Gate::new(

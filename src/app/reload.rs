@@ -250,6 +250,7 @@ fn fixed(config: &Config) -> Vec<(&'static str, String)> {
         ("threads", config.threads.to_string()),
         ("insecure_cookies", config.insecure_cookies.to_string()),
         ("store", format!("{:?}", config.store)),
+        ("revocation", format!("{:?}", config.revocation)),
         ("audit", format!("{:?}", config.audit)),
         ("log.format", config.log.json.to_string()),
         // pingora takes these two once for HTTP/2.

@@ -53,6 +53,8 @@ pub struct Config {
     pub keys: Vec<SecretBytes>,
     /// Where records are kept.
     pub store: StoreConfig,
+    /// How replicas hear of revocations.
+    pub revocation: Revocation,
     /// Deadlines and sizes of what comes from outside.
     pub limits: Limits,
     /// How a stop goes.
@@ -153,6 +155,15 @@ pub struct Shutdown {
     pub delay: Duration,
     /// After that, longest wait for requests in flight.
     pub drain: Duration,
+}
+
+/// How replicas hear of revocations from each other.
+#[derive(Clone, Copy, Debug)]
+pub struct Revocation {
+    /// For so long the others wait for one that does not answer.
+    pub lease: Duration,
+    /// For so long running sessions go on when the store is away; zero = not at all.
+    pub grace: Duration,
 }
 
 /// How logs look.

@@ -15,6 +15,10 @@
 //! Promises that no other way leads to a [`Permit`] (I1), and that the way of a verified request touches no store,
 //! waits for nothing and allocates nothing. It must never look at what the app answers.
 //!
+//! # Several replicas
+//! A replica that may have missed a revocation ([`Sight::Blind`]) lets no session pass: [`Outcome::Blind`]. What anybody may
+//! see goes on.
+//!
 //! # Step-up
 //! A session whose proof no longer suffices is not ended: the user's work would be lost. The browser gets a
 //! *pending* token of purpose `StepUp` beside its session cookie. That token names the same session, so completing the
@@ -43,6 +47,7 @@ use crate::{
         standing::{LiveSession, Standings},
         token::{Pending, Purpose, Session},
     },
+    store::feed::Sight,
 };
 
 /// Why a client must do something first. A closed list: it drives answer, log and metric.
@@ -102,6 +107,8 @@ pub enum Outcome {
     Blocked,
     /// The decision could not be made: 503.
     Unavailable,
+    /// This replica may have missed that the session was revoked: 503 until it has caught up.
+    Blind,
 }
 
 /// What follows from a request's path, for one app.
@@ -135,17 +142,31 @@ impl Gate {
         // A blocked user has no session; somebody else may log in on this browser. Nor does a session go along that
         // must prove itself again first: what the app answers to a login that fails is passed on.
         let now = self.clock.now();
+        let glance = self.admissions.lookout().glance();
         let session = self
             .standings
             .session(app, &view.cookies, now)
             .filter(|live| is_enough(app, view, live.session(), now));
+        if session.is_some() && glance.sight() == Sight::Blind {
+            return Outcome::Blind;
+        }
         Outcome::Login(LoginPermit { permit: self.permit(app, view, session), candidates })
     }
 
     /// Decides on a request of which it is known that it is no login.
     pub fn assess_ordinary(&self, app: &Arc<App>, view: &RequestView<'_>) -> Outcome {
         let now = self.clock.now();
+        // Before the session is looked at, and asked after: a process that is stopped in between and goes on sees that
+        // its time is over.
+        let glance = self.admissions.lookout().glance();
         match self.standings.session(app, &view.cookies, now) {
+            Some(_) if glance.sight() == Sight::Blind => {
+                if is_anonymous(app, view) {
+                    self.assess_stranger(app, view, now)
+                } else {
+                    Outcome::Blind
+                }
+            }
             Some(live) => self.assess_session(app, view, live, now),
             // What anybody may see, the blocked may see too, but as anybody: else nobody could log in on this
             // browser.

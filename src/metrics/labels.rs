@@ -81,6 +81,8 @@ label!(
         Ambiguous = "ambiguous",
         /// Refused: no app has this host.
         UnknownHost = "unknown_host",
+        /// This replica may have missed a revocation.
+        Blind = "blind",
         /// The decision could not be made.
         Unavailable = "unavailable",
     }

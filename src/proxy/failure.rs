@@ -37,6 +37,8 @@ pub enum Cause {
     ForeignOrigin,
     /// The store failed, or the machine gave no random bytes.
     Store,
+    /// This replica may have missed a revocation.
+    Blind,
     /// No upstream is well.
     NoUpstream,
     /// The upstream could not be reached, broke off, or spoke no HTTP.
@@ -63,7 +65,7 @@ impl Cause {
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
-            Self::Store | Self::NoUpstream => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Store | Self::Blind | Self::NoUpstream => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamTooSlow(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::ClientGone => return None,
@@ -86,6 +88,7 @@ impl Cause {
             Self::TooManyLogins => "too_many_logins",
             Self::ForeignOrigin => "foreign_origin",
             Self::Store => "store",
+            Self::Blind => "blind",
             Self::NoUpstream => "no_upstream",
             Self::Upstream(_) => "upstream",
             Self::UpstreamTooSlow(_) => "upstream_too_slow",
@@ -113,6 +116,7 @@ impl Cause {
             Self::UnknownHost => Some(Reason::UnknownHost),
             Self::Blocked => Some(Reason::Blocked),
             Self::Store => Some(Reason::Unavailable),
+            Self::Blind => Some(Reason::Blind),
             _ => None,
         }
     }

@@ -171,6 +171,11 @@ impl Proxy {
     ) -> Result<Verdict, Cause> {
         let (site, view) = self.view(session, ctx)?;
         let arrival = ctx.arrival.as_ref().ok_or(Cause::Internal)?;
+        // Before the app is asked: it would switch its session, and nothing could follow from it here.
+        self.parts.admissions.may_begin().map_err(|_| {
+            site.metrics.first_factor.count(FirstFactor::Unavailable);
+            Cause::Blind
+        })?;
         site.metrics.decisions.count(Reason::Login);
         let typed = name::typed(&site.app.login.name, typed).map_err(|bad| {
             site.metrics.first_factor.count(FirstFactor::BadForm);

@@ -50,7 +50,11 @@ pub fn refusal_for(
         Cause::LoginTooLarge => Refusal::LoginTooLarge,
         other => Refusal::Status(other.status()?),
     };
-    Some(refusal(why, wants, id, accept_language, prefix))
+    let mut response = refusal(why, wants, id, accept_language, prefix);
+    if matches!(cause, Cause::Blind | Cause::Store) {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    Some(response)
 }
 
 /// Sends a client to the page where it can do what is missing.

@@ -27,7 +27,10 @@ use crate::{
     factor::Proof,
     model::{DeviceId, Epoch, LoginId, MethodSet, OwnCookies, Revocation, SessionId, UserKey, UserName},
     policy::{self, Decision, Facts},
-    store::{RevocationSink, SharedStore, StoreError},
+    store::{
+        RevocationSink, SharedStore, StoreError,
+        feed::{Glance, Lookout, Sight},
+    },
     throttle::allowance::Allowances,
 };
 
@@ -113,7 +116,12 @@ pub struct Admissions {
     clock: SharedClock,
     random: SharedRandom,
     prefix: String,
+<<<<<<< HEAD
     allowances: Arc<Allowances>,
+=======
+    lookout: Lookout,
+    allowances: Allowances,
+>>>>>>> 8625e2d (A replica that may have missed a revocation lets no session pass and begins nothing)
 }
 
 impl Admissions {
@@ -134,7 +142,12 @@ impl Admissions {
             clock,
             random,
             prefix: "/.sluis".to_owned(),
+<<<<<<< HEAD
             allowances: Arc::default(),
+=======
+            lookout: Lookout::default(),
+            allowances: Allowances::default(),
+>>>>>>> 8625e2d (A replica that may have missed a revocation lets no session pass and begins nothing)
         }
     }
 
@@ -144,10 +157,30 @@ impl Admissions {
         Self { prefix: prefix.to_owned(), ..self }
     }
 
+<<<<<<< HEAD
     /// The same, going on with what others have counted.
     #[must_use]
     pub fn with_allowances(self, allowances: Arc<Allowances>) -> Self {
         Self { allowances, ..self }
+=======
+    /// The same, for a replica among others: nothing begins unless it knows of every revocation.
+    #[must_use]
+    pub fn with_lookout(self, lookout: Lookout) -> Self {
+        Self { lookout, ..self }
+    }
+
+    /// What this replica knows of revocations. Take a glance *before* looking at what is revoked.
+    pub const fn lookout(&self) -> &Lookout {
+        &self.lookout
+    }
+
+    /// Whether a login may begin or go on here now.
+    ///
+    /// # Errors
+    /// When this replica may have missed a revocation.
+    pub fn may_begin(&self) -> Result<(), StoreError> {
+        demand_clear(&self.lookout.glance())
+>>>>>>> 8625e2d (A replica that may have missed a revocation lets no session pass and begins nothing)
     }
 
     /// `user` has passed the first factor at `app`. Ends the session that was running on this browser,
@@ -166,6 +199,7 @@ impl Admissions {
         let user = UserKey { realm: app.realm.clone(), name: user };
         // First of all, also when this user may not pass: the app may have switched to them already.
         self.end_running(app, &origin.cookies).await?;
+        self.may_begin()?;
         if self.live.is_blocked(&user) {
             return Ok(FirstFactor::Blocked);
         }
@@ -194,8 +228,15 @@ impl Admissions {
         if let Some(begin) = begin {
             self.store.note_seen(&user, true, now).await?;
             let owned = self.store.own(device, &user, horizon(app, now)).await?;
+            // Once more: a reset or block that came while the store worked must not be overtaken.
+            let glance = self.lookout.glance();
+            if self.live.is_blocked(&user) {
+                return Ok(FirstFactor::Blocked);
+            }
+            let proof_lives = begin.proof.is_none_or(|(at, _)| self.live.proof_lives(&user, at));
+            demand_clear(&glance)?;
             // A trust of another epoch than the present one is void, whatever this replica has heard of it.
-            if begin.epoch.is_none_or(|epoch| epoch == owned.epoch) {
+            if proof_lives && begin.epoch.is_none_or(|epoch| epoch == owned.epoch) {
                 let (proved_at, methods) = begin.proof.unzip();
                 let token = Session {
                     id: session,
@@ -274,6 +315,7 @@ impl Admissions {
         if *proof.user() != pending.user || !method_counts || !lives() {
             return Ok(Completion::Void);
         }
+        self.may_begin()?;
         // The mark outlives the pending login, whatever the clocks of two replicas say.
         let until = pending.started.plus(PENDING_LIVES * 2);
         if !self.store.consume(pending.login, until).await? {
@@ -290,9 +332,11 @@ impl Admissions {
             Purpose::StepUp { started, epoch } => (started, epoch, None),
         };
         // Once more: a reset or block that came while the store worked must not be overtaken.
+        let glance = self.lookout.glance();
         if !lives() {
             return Ok(Completion::Void);
         }
+        demand_clear(&glance)?;
         let methods = MethodSet::of(proof.method());
         let token = Session {
             id: pending.session,
@@ -477,6 +521,16 @@ fn suffices(trust: &Trust, required: &Requirement, now: UnixMillis) -> bool {
 /// Until when a takeover that happens now must be remembered.
 fn horizon(app: &App, now: UnixMillis) -> UnixMillis {
     now.plus(LONGEST_TRUST.max(app.session.max.saturating_add(MARGIN)))
+}
+
+/// Whether everything that was revoked has been known since the glance.
+fn demand_clear(glance: &Glance<'_>) -> Result<(), StoreError> {
+    match glance.sight() {
+        Sight::Clear => Ok(()),
+        Sight::Grace | Sight::Blind => Err(StoreError(
+            "this replica may have missed a revocation: nothing begins before it has caught up".to_owned(),
+        )),
+    }
 }
 
 fn no_randomness(error: NoRandomness) -> StoreError {

@@ -17,6 +17,7 @@ use papaya::HashMap;
 use super::token::{Session, Trust};
 use crate::{
     base::clock::UnixMillis,
+    metrics::RevocationKind,
     model::{DeviceId, Epoch, Revocation, SessionId, UserKey},
     store::RevocationSink,
 };
@@ -100,6 +101,16 @@ impl Live {
         self.devices.pin().retain(|_, mark| mark.until > now);
         self.users.pin().retain(|_, mark| mark.until > now);
         self.blocks.pin().retain(|_, block| !block.is_over(now));
+    }
+
+    /// How many of each kind are held.
+    pub fn held(&self) -> [(RevocationKind, usize); 4] {
+        [
+            (RevocationKind::Session, self.sessions.len()),
+            (RevocationKind::Device, self.devices.len()),
+            (RevocationKind::User, self.users.len()),
+            (RevocationKind::Block, self.blocks.len()),
+        ]
     }
 
     /// How many revocations are held.

@@ -8,8 +8,8 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
 use crate::{
-    model::AppId,
-    store::{SharedStore, StoreError},
+    model::{AppId, Revocation},
+    store::{RevocationSink, SharedStore, StoreError},
 };
 
 /// How many names of one app are kept: an app that makes names up as it goes must not fill the store.
@@ -76,6 +76,15 @@ impl SealedNames {
         };
         self.store.learn_sealed_name(app, text).await?;
         tracing::info!(app = %app, cookie = text, "sealing this cookie from now on");
+        self.note(app, name);
+        Ok(())
+    }
+
+    /// Knows a name that is kept already: another replica has learned it.
+    pub fn note(&self, app: &AppId, name: &[u8]) {
+        if self.by_app.load().get(app).is_some_and(|names| contains(names, name)) {
+            return;
+        }
         self.by_app.rcu(|old| {
             let mut new = ByApp::clone(old);
             let names = new.entry(app.clone()).or_default();
@@ -84,7 +93,15 @@ impl SealedNames {
             }
             new
         });
-        Ok(())
+    }
+}
+
+/// A name that another replica has learned is sealed here as well.
+impl RevocationSink for SealedNames {
+    fn apply(&self, revocation: &Revocation) {
+        if let Revocation::SealedName { app, name } = revocation {
+            self.note(app, name.as_bytes());
+        }
     }
 }
 

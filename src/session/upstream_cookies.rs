@@ -26,7 +26,7 @@ use crate::{
     },
     config::App,
     model::{DeviceId, SessionId},
-    store::{SharedStore, StoreError},
+    store::{RevocationSink, SharedStore, StoreError},
 };
 
 /// Stands in front of a box; says its version.
@@ -72,6 +72,11 @@ pub struct UpstreamCookies {
 }
 
 impl UpstreamCookies {
+    /// Hears of the names that other replicas learn; the same for all that [`Self::with_keys`] makes.
+    pub fn names_learned_elsewhere(&self) -> Arc<dyn RevocationSink> {
+        Arc::clone(&self.learned) as _
+    }
+
     /// Puts it together; loads the names that are known to be sealed.
     ///
     /// # Errors

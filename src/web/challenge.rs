@@ -36,6 +36,7 @@ pub(super) async fn answer(visitor: Visitor, body: Body) -> Response {
 }
 
 async fn ask(visitor: &Visitor) -> Result<Answer, Fault> {
+    visitor.pages.admissions.may_begin()?;
     let Some(pending) = visitor.pending() else { return nothing_pending(visitor) };
     if !visitor.pages.totp.enrolled(&pending.user).await? {
         return not_enrolled(visitor, &pending);
@@ -47,6 +48,7 @@ async fn ask(visitor: &Visitor) -> Result<Answer, Fault> {
 }
 
 async fn check(visitor: &Visitor, body: Body) -> Result<Answer, Fault> {
+    visitor.pages.admissions.may_begin()?;
     let posted = Form::read(visitor, body).await?;
     let Some(pending) = visitor.pending() else { return nothing_pending(visitor) };
     posted.demand_token(&visitor.pages.keyring, PURPOSE, &pending.login.0)?;

@@ -63,6 +63,7 @@ pub(super) async fn confirm(visitor: Visitor, body: Body) -> Response {
 }
 
 async fn offer(visitor: &Visitor) -> Result<Answer, Fault> {
+    visitor.pages.admissions.may_begin()?;
     // The page has a secret on it: no script of the app gets to read that.
     if !forms::by_navigation(visitor.headers()) {
         return Err(Fault::Status(StatusCode::FORBIDDEN));
@@ -73,6 +74,7 @@ async fn offer(visitor: &Visitor) -> Result<Answer, Fault> {
 }
 
 async fn check(visitor: &Visitor, body: Body) -> Result<Answer, Fault> {
+    visitor.pages.admissions.may_begin()?;
     let posted = Form::read(visitor, body).await?;
     let candidate = candidate(visitor).await?;
     let login = candidate.login(visitor);

@@ -11,6 +11,9 @@ use axum::{
 use super::{errors, visitor::Visitor};
 use crate::store::StoreError;
 
+/// When a store that is away may be back.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 /// What a handler decided.
 pub(super) enum Answer {
     /// A page.
@@ -85,7 +88,12 @@ impl Fault {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };
-        errors::page(status, visitor)
+        match errors::page(status, visitor) {
+            Answer::Page(page) if status == StatusCode::SERVICE_UNAVAILABLE => {
+                Answer::Page(Page { retry_after: Some(TRY_AGAIN_AFTER), ..page })
+            }
+            other => other,
+        }
     }
 }
 

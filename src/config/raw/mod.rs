@@ -19,7 +19,7 @@ pub use headers::{Headers, Preset};
 pub use listen::{Https, Listen, Proxy};
 pub use login::{Login, Name, Success, Watch, Whoami};
 pub use policy::{Enrol, Judged, Match, Method, Require, Rule};
-pub use server::{Audit, Format, Key, KeyReference, Limits, Log, Shutdown, Store};
+pub use server::{Audit, Format, Key, KeyReference, Limits, Log, Revocation, Shutdown, Store};
 
 /// Configuration of Sluis, a reverse proxy that puts multi-factor authentication in front of legacy web apps.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +49,9 @@ pub struct Raw {
     /// Where enrolments and everything else that must survive are kept.
     #[schemars(required)]
     pub store: Option<Store>,
+    /// How replicas hear of revocations from each other. Only for a store that several replicas share.
+    #[serde(default)]
+    pub revocation: Revocation,
     /// Deadlines and sizes of what comes from outside.
     #[serde(default)]
     pub limits: Limits,

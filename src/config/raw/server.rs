@@ -104,6 +104,24 @@ impl Default for Shutdown {
     }
 }
 
+/// How replicas hear of revocations from each other.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Revocation {
+    /// For so long the others wait for a replica that does not answer, when somebody takes over a device, logs out or is
+    /// blocked. 500ms to 30s.
+    pub lease: Span,
+    /// For so long running sessions go on when the store is away; nobody logs in meanwhile. A replica that alone is cut off
+    /// from the store may accept a revoked session until then; 0 is strict. 0 to 10m.
+    pub grace: Span,
+}
+
+impl Default for Revocation {
+    fn default() -> Self {
+        Self { lease: Span("2s".into()), grace: Span("60s".into()) }
+    }
+}
+
 /// Logging.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

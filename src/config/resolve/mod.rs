@@ -49,6 +49,7 @@ pub fn resolve(
         threads: raw.threads,
         insecure_cookies: server::insecure_cookies(&mut reader, raw, root, &listen),
         limits: server::limits(&mut reader, &raw.limits, &root.key("limits")),
+        revocation: server::revocation(&mut reader, &raw.revocation, &root.key("revocation")),
         shutdown: server::shutdown(&mut reader, &raw.shutdown, &root.key("shutdown")),
         log: server::log(&mut reader, &raw.log, &root.key("log")),
         audit: server::audit(&mut reader, &raw.audit, &root.key("audit")),

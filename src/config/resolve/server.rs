@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::{Place, Reader};
 use crate::config::{
-    Audit, HttpListen, HttpsListen, Limits, Listen, Log, ProxyProtocol, Shutdown, StoreConfig,
+    Audit, HttpListen, HttpsListen, Limits, Listen, Log, ProxyProtocol, Revocation, Shutdown, StoreConfig,
     fault::show,
     raw::{self, Raw},
 };
@@ -249,6 +249,14 @@ pub fn shutdown(reader: &mut Reader<'_>, typed: &raw::Shutdown, place: &Place<'_
     Shutdown {
         delay: reader.duration(&typed.delay, &place.key("delay"), Duration::ZERO..=5 * MINUTE),
         drain: reader.duration(&typed.drain, &place.key("drain"), Duration::ZERO..=HOUR),
+    }
+}
+
+/// How replicas hear of revocations.
+pub fn revocation(reader: &mut Reader<'_>, typed: &raw::Revocation, place: &Place<'_>) -> Revocation {
+    Revocation {
+        lease: reader.duration(&typed.lease, &place.key("lease"), SECOND / 2..=30 * SECOND),
+        grace: reader.duration(&typed.grace, &place.key("grace"), Duration::ZERO..=10 * MINUTE),
     }
 }
 

@@ -14,16 +14,27 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
+<<<<<<< HEAD
     base::{clock::UnixMillis, keyring::KeyId},
     model::{AppId, DeviceId, Epoch, Revocation, SessionId, UserKey},
     session::standing::LiveSession,
     store::RevocationSink,
+=======
+    base::clock::UnixMillis,
+    model::{DeviceId, Epoch, Revocation, SessionId, UserKey},
+    session::token::Session,
+    store::{
+        RevocationSink,
+        feed::{Lookout, Sight},
+    },
+>>>>>>> 8625e2d (A replica that may have missed a revocation lets no session pass and begins nothing)
 };
 
 /// On whose behalf a tunnel runs.
@@ -133,6 +144,20 @@ impl Registry {
         state.present = Some(present);
     }
 
+    /// Ends every tunnel that belongs to somebody whenever this replica may have missed a revocation: a tunnel asks
+    /// nobody again.
+    pub async fn end_when_blind(self: Arc<Self>, lookout: Lookout) {
+        if lookout.is_alone() {
+            return;
+        }
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if lookout.sight() == Sight::Blind {
+                self.live.lock().values().for_each(|(_, end)| drop(end.send_replace(true)));
+            }
+        }
+    }
+
     /// How many are open that belong to somebody.
     pub fn len(&self) -> usize {
         self.state.lock().open.values().filter(|open| open.owner.is_some()).count()
@@ -143,6 +168,9 @@ impl Registry {
         self.len() == 0
     }
 }
+
+/// How often it is looked whether this replica is blind.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 impl RevocationSink for Registry {
     fn apply(&self, revocation: &Revocation) {
