@@ -41,6 +41,7 @@ use crate::{
         random::SystemRandom,
     },
     config::{Config, StoreConfig},
+    metrics::Metrics,
     proxy::edge::{self, Options, Shutdown, Stage, follow_signals},
     session::live::Live,
     store::{self, SharedStore},
@@ -109,8 +110,7 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
         Arc::clone(&lasting.metrics),
     ));
     let health = Health::new(Arc::clone(&lasting.store), Arc::clone(&lasting.metrics));
-    let health =
-        Arc::new(health.with_clock(Arc::clone(&watch)).with_lookout(lasting.lookout.clone()));
+    let health = Arc::new(health.with_clock(Arc::clone(&watch)).with_lookout(lasting.lookout.clone()));
     health.revocations_loaded();
 
     let shutdown = Shutdown::new();

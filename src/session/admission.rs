@@ -116,12 +116,8 @@ pub struct Admissions {
     clock: SharedClock,
     random: SharedRandom,
     prefix: String,
-<<<<<<< HEAD
     allowances: Arc<Allowances>,
-=======
     lookout: Lookout,
-    allowances: Allowances,
->>>>>>> 8625e2d (A replica that may have missed a revocation lets no session pass and begins nothing)
 }
 
 impl Admissions {
@@ -142,12 +138,8 @@ impl Admissions {
             clock,
             random,
             prefix: "/.sluis".to_owned(),
-<<<<<<< HEAD
             allowances: Arc::default(),
-=======
             lookout: Lookout::default(),
-            allowances: Allowances::default(),
->>>>>>> 8625e2d (A replica that may have missed a revocation lets no session pass and begins nothing)
         }
     }
 
@@ -157,12 +149,12 @@ impl Admissions {
         Self { prefix: prefix.to_owned(), ..self }
     }
 
-<<<<<<< HEAD
     /// The same, going on with what others have counted.
     #[must_use]
     pub fn with_allowances(self, allowances: Arc<Allowances>) -> Self {
         Self { allowances, ..self }
-=======
+    }
+
     /// The same, for a replica among others: nothing begins unless it knows of every revocation.
     #[must_use]
     pub fn with_lookout(self, lookout: Lookout) -> Self {
@@ -180,7 +172,6 @@ impl Admissions {
     /// When this replica may have missed a revocation.
     pub fn may_begin(&self) -> Result<(), StoreError> {
         demand_clear(&self.lookout.glance())
->>>>>>> 8625e2d (A replica that may have missed a revocation lets no session pass and begins nothing)
     }
 
     /// `user` has passed the first factor at `app`. Ends the session that was running on this browser,

@@ -21,20 +21,13 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
-<<<<<<< HEAD
     base::{clock::UnixMillis, keyring::KeyId},
     model::{AppId, DeviceId, Epoch, Revocation, SessionId, UserKey},
     session::standing::LiveSession,
-    store::RevocationSink,
-=======
-    base::clock::UnixMillis,
-    model::{DeviceId, Epoch, Revocation, SessionId, UserKey},
-    session::token::Session,
     store::{
         RevocationSink,
         feed::{Lookout, Sight},
     },
->>>>>>> 8625e2d (A replica that may have missed a revocation lets no session pass and begins nothing)
 };
 
 /// On whose behalf a tunnel runs.
@@ -153,7 +146,9 @@ impl Registry {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             if lookout.sight() == Sight::Blind {
-                self.live.lock().values().for_each(|(_, end)| drop(end.send_replace(true)));
+                for open in self.state.lock().open.values().filter(|open| open.owner.is_some()) {
+                    open.end.send_replace(true);
+                }
             }
         }
     }
