@@ -24,7 +24,11 @@ use crate::{
         token::{Device, issue},
         upstream_cookies::Scope,
     },
-    store::{RevocationSink, memory},
+    store::{
+        RevocationSink,
+        feed::{Lookout, Sight},
+        memory,
+    },
 };
 
 const START: UnixMillis = UnixMillis::from_secs(1_800_000_000);
@@ -79,19 +83,27 @@ fn continuous(hours: u64) -> App {
 
 impl World {
     fn of(app: App) -> Self {
+        Self::seeing(app, Lookout::default())
+    }
+
+    /// A replica among others, that knows this much of what was revoked.
+    fn seeing(app: App, lookout: Lookout) -> Self {
         let random: SharedRandom = Arc::new(SystemRandom);
         let keyring = Arc::new(Keyring::new(&[SecretBytes::new(vec![1; 32])], Arc::clone(&random)).unwrap());
         let live = Arc::new(Live::default());
         let clock = ManualClock::at(START);
         let standings = Arc::new(Standings::new(Arc::clone(&keyring), Arc::clone(&live)));
-        let admissions = Arc::new(Admissions::new(
-            memory::open(),
-            Arc::clone(&keyring),
-            Arc::clone(&live),
-            Names::new(false),
-            clock.clone(),
-            random,
-        ));
+        let admissions = Arc::new(
+            Admissions::new(
+                memory::open(),
+                Arc::clone(&keyring),
+                Arc::clone(&live),
+                Names::new(false),
+                clock.clone(),
+                random,
+            )
+            .with_lookout(lookout),
+        );
         let gate = Gate::new(standings, admissions, clock.clone(), "/.sluis".to_owned());
         Self { gate, app: Arc::new(app), keyring, live, clock, jar: Jar::default() }
     }
@@ -212,6 +224,7 @@ fn say(outcome: &Outcome) -> String {
         Outcome::Challenge { reason, url, .. } => format!("{} {url}", reason.name()),
         Outcome::Blocked => "blocked".to_owned(),
         Outcome::Unavailable => "unavailable".to_owned(),
+        Outcome::Blind => "blind".to_owned(),
     }
 }
 
@@ -471,4 +484,25 @@ fn i1_a_login_that_is_none_gets_no_further_than_any_other_request() {
     assert_eq!(ordinary(&stranger.pending()), "pending /.sluis/challenge");
     assert_eq!(ordinary(&World::of(sample::app()).session(true)), "forward session");
     assert_eq!(ordinary(&World::of(sample::app()).session(true).block()), "blocked");
+}
+
+/// A replica that may have missed a revocation: what anybody may see goes on, no session passes, and nobody is sent away
+/// as if he had none.
+#[test]
+fn i9_a_blind_replica_lets_no_session_pass() {
+    let app = || rules(Then::Require(sample::requirement(Duration::from_secs(12 * 3600), false)));
+    let caller = |sight| World::seeing(app(), Lookout::showing(sight)).session(true);
+    for (ask, expected) in [
+        (get("/care?id=1"), ["forward session", "forward session", "blind"]),
+        (Ask { wants: Wants::Data, ..get("/care") }, ["forward session", "forward session", "blind"]),
+        (Ask { wants: Wants::Upgrade, ..get("/ws") }, ["forward session", "forward session", "blind"]),
+        (post("/login"), ["login session", "login session", "blind"]),
+        (get("/login"), ["forward session", "forward session", "forward device"]),
+        (get("/.sluis/challenge"), ["own"; 3]),
+    ] {
+        let said = [Sight::Clear, Sight::Grace, Sight::Blind].map(|sight| caller(sight).says(&ask));
+        assert_eq!(said, expected, "{} {}", ask.method, ask.path);
+    }
+    let stranger = World::seeing(app(), Lookout::showing(Sight::Blind));
+    assert_eq!(stranger.says(&get("/care")), "no_session /login?next=%2Fcare");
 }

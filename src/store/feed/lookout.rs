@@ -175,3 +175,126 @@ impl Horizon {
         self.clear_until.store(least(|l| l.until).0, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+impl Lookout {
+    /// One that always sees the same.
+    pub(crate) fn showing(sight: Sight) -> Self {
+        struct Still;
+        impl crate::base::clock::Monotonic for Still {
+            fn ticks(&self) -> Ticks {
+                Ticks(10)
+            }
+            fn sleep(&self, _: Duration) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+                Box::pin(std::future::pending())
+            }
+        }
+        let horizon = Horizon::new(1, Duration::ZERO, Arc::new(Still));
+        let (clear, sessions) = match sight {
+            Sight::Clear => (20, 20),
+            Sight::Grace => (5, 20),
+            Sight::Blind => (5, 5),
+        };
+        horizon.clear_until.store(clear, Ordering::Release);
+        horizon.sessions_until.store(sessions, Ordering::Release);
+        Self(Some(horizon))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+
+    use super::*;
+    use crate::base::clock::Monotonic;
+
+    struct Hand(AtomicU64);
+
+    impl Monotonic for Hand {
+        fn ticks(&self) -> Ticks {
+            Ticks(self.0.load(Ordering::SeqCst))
+        }
+
+        fn sleep(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    fn two_shards(grace: u64) -> (Arc<Hand>, Arc<Horizon>, Lookout) {
+        let hand = Arc::new(Hand(AtomicU64::new(100)));
+        let horizon = Horizon::new(2, Duration::from_nanos(grace), Arc::clone(&hand) as _);
+        let lookout = horizon.lookout();
+        (hand, horizon, lookout)
+    }
+
+    fn at(hand: &Hand, now: u64, lookout: &Lookout) -> Sight {
+        hand.0.store(now, Ordering::SeqCst);
+        lookout.sight()
+    }
+
+    #[test]
+    fn alone_is_always_clear() {
+        assert!(Lookout::default().is_alone());
+        assert_eq!(Lookout::default().sight(), Sight::Clear);
+    }
+
+    #[test]
+    fn the_least_of_all_shards_counts() {
+        let (hand, horizon, lookout) = two_shards(1000);
+        assert_eq!(lookout.sight(), Sight::Blind, "nothing is loaded");
+        horizon.clear(0, Ticks(200));
+        assert_eq!(lookout.sight(), Sight::Blind, "not everything is");
+        horizon.clear(1, Ticks(300));
+        assert_eq!(at(&hand, 199, &lookout), Sight::Clear);
+        assert_eq!(at(&hand, 200, &lookout), Sight::Blind, "by the clock alone");
+        horizon.clear(0, Ticks(150));
+        assert_eq!(lookout.sight(), Sight::Blind, "an older word shortens nothing and prolongs nothing");
+    }
+
+    #[test]
+    fn i3_grace_is_for_a_backend_that_is_away_not_for_a_replica_that_was() {
+        let (hand, horizon, lookout) = two_shards(1000);
+        horizon.clear(0, Ticks(200));
+        horizon.clear(1, Ticks(200));
+        hand.0.store(150, Ordering::SeqCst);
+        horizon.backend_is_away(0);
+        horizon.backend_is_away(1);
+        assert_eq!(at(&hand, 199, &lookout), Sight::Clear);
+        assert_eq!(at(&hand, 1199, &lookout), Sight::Grace);
+        assert_eq!(at(&hand, 1200, &lookout), Sight::Blind);
+        horizon.clear(0, Ticks(1400));
+        horizon.clear(1, Ticks(1400));
+        assert_eq!(at(&hand, 1399, &lookout), Sight::Clear);
+        hand.0.store(1500, Ordering::SeqCst);
+        horizon.backend_is_away(0);
+        horizon.backend_is_away(1);
+        assert_eq!(lookout.sight(), Sight::Blind, "found after the lease had run out");
+    }
+
+    #[test]
+    fn no_grace_is_strict_and_who_has_left_is_blind_for_good() {
+        let (hand, horizon, lookout) = two_shards(0);
+        horizon.clear(0, Ticks(200));
+        horizon.clear(1, Ticks(200));
+        horizon.backend_is_away(0);
+        assert_eq!(at(&hand, 200, &lookout), Sight::Blind);
+        horizon.leave();
+        horizon.clear(0, Ticks(900));
+        horizon.clear(1, Ticks(900));
+        assert_eq!(lookout.sight(), Sight::Blind);
+    }
+
+    /// A look at the maps between glance and judgement is covered by the lease as it was before the look.
+    #[test]
+    fn i3_a_lease_regained_in_between_does_not_count() {
+        let (hand, horizon, lookout) = two_shards(0);
+        horizon.clear(0, Ticks(200));
+        horizon.clear(1, Ticks(200));
+        let glance = lookout.glance();
+        hand.0.store(250, Ordering::SeqCst);
+        horizon.clear(0, Ticks(400));
+        horizon.clear(1, Ticks(400));
+        assert_eq!(lookout.sight(), Sight::Clear);
+        assert_eq!(glance.sight(), Sight::Blind);
+    }
+}

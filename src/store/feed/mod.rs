@@ -31,11 +31,13 @@ use std::{future::Future, time::Duration};
 use async_trait::async_trait;
 
 pub use lookout::{Glance, Lookout, Sight};
-pub use replica::{Feed, Settings, Surroundings};
+pub use replica::{Feed, Surroundings};
 pub use shard::{Beat, Entry, Loaded, Mark, Position, Progress, Read, ReplicaId, Seq, Shard};
 
 use super::{StoreError, StoreResult};
 use crate::base::clock::SharedMonotonic;
+/// How the feed keeps time.
+pub use crate::config::Revocation as Settings;
 
 /// Waits until an announcement has arrived everywhere.
 #[async_trait]

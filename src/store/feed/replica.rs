@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    Completion, Timing,
+    Completion, Settings, Timing,
     follower::{Follower, Join, State},
     lane::{Lag, Lane},
     lookout::{Horizon, Lookout, Sight},
@@ -21,15 +21,6 @@ use crate::{
     metrics::{FeedSight, Metrics, Went},
     store::{RevocationSink, StoreError, StoreResult},
 };
-
-/// How the feed keeps time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Settings {
-    /// For so long the others wait for a replica that does not answer.
-    pub lease: Duration,
-    /// For so long running sessions go on when the backend is away; zero = not at all.
-    pub grace: Duration,
-}
 
 /// What the feed runs with.
 #[derive(Clone)]
