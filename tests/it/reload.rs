@@ -215,7 +215,7 @@ async fn apps_come_and_go() {
     assert_eq!(sluis.metric(counted).await, 0.0, "it begins anew");
 }
 
-/// [F3] Keys rotate while it runs: the new one signs and seals, nobody is logged out, a half-done enrolment goes on, and
+/// [F3] Keys rotate while it runs: the new one signs and seals, nobody is logged out, and
 /// the old one can go once nothing needs it, with all that it signed.
 #[tokio::test]
 async fn keys_rotate_without_a_restart() {
