@@ -385,7 +385,7 @@ const ALL: Faults = Faults { stops: true, others: true };
 
 #[test]
 fn i3_nobody_who_sees_clear_has_missed_what_is_complete() {
-    let all = courses(1, 500, ALL);
+    let all = courses(1, 250, ALL);
     // Else nothing was tried.
     assert!(all.completed > 1000 && all.not_completed > 0, "{} {}", all.completed, all.not_completed);
     assert!(all.clear > all.blind && all.blind > 0 && all.grace > 0);
@@ -393,13 +393,13 @@ fn i3_nobody_who_sees_clear_has_missed_what_is_complete() {
 
 #[test]
 fn i3_nor_in_other_courses() {
-    courses(1_000_000, 500, ALL);
+    courses(1_000_000, 250, ALL);
 }
 
 /// Grace is for a backend that is away, not for a replica that was.
 #[test]
 fn i3_a_replica_that_was_merely_stopped_gets_no_grace() {
-    let all = courses(2_000_000, 200, Faults { stops: true, others: false });
+    let all = courses(2_000_000, 80, Faults { stops: true, others: false });
     assert_eq!(all.grace, 0);
     assert!(all.blind > 0 && all.completed > 1000);
 }
