@@ -40,7 +40,7 @@ use crate::{
         keyring::Keyring,
         random::SystemRandom,
     },
-    config::{Config, StoreConfig},
+    config::{Config, StoreConfig, redis::RedisConfig},
     metrics::Metrics,
     proxy::edge::{self, Options, Shutdown, Stage, follow_signals},
     session::live::Live,
@@ -69,8 +69,15 @@ pub fn open_store(config: &Config) -> anyhow::Result<SharedStore> {
         StoreConfig::Sqlite { path } => {
             store::sqlite::open(path, keyring(config)?).context("the store cannot be opened")
         }
+        StoreConfig::Redis(redis) => Ok(open_redis(config, redis)?.without_feed()),
         StoreConfig::Memory => Ok(store::memory::open()),
     }
+}
+
+/// Connects to the Redis of a configuration, and finds or makes the data set.
+fn open_redis(config: &Config, redis: &RedisConfig) -> anyhow::Result<store::redis::Opened> {
+    store::redis::open(redis.clone(), keyring(config)?, Arc::new(SystemRandom))
+        .context("the store cannot be opened")
 }
 
 /// Opens a store as one end of a copy; no server may use it.
@@ -85,6 +92,7 @@ pub async fn open_portable(
         StoreConfig::Sqlite { path } => {
             store::sqlite::open_portable(path, keyring).context("the store cannot be opened")
         }
+        StoreConfig::Redis(_) => anyhow::bail!("a store in Redis cannot be copied by this version"),
         StoreConfig::Memory => anyhow::bail!("`store: memory` keeps nothing that could be copied"),
     }
 }

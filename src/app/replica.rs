@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use super::open_store;
+use super::{open_redis, open_store};
 use crate::{
-    base::clock::SharedClock,
-    config::Config,
+    base::{
+        clock::{SharedClock, SystemMonotonic},
+        random::{self, SystemRandom},
+    },
+    config::{Config, StoreConfig},
     metrics::Metrics,
     store::{
         SharedStore,
-        feed::{Feed, Lookout},
+        feed::{Feed, Lookout, ReplicaId, Settings, Surroundings},
         metered::metered,
     },
 };
@@ -37,9 +40,22 @@ impl Replica {
 /// Opens the store that the configuration names, to serve from it.
 pub(super) fn open(
     config: &Config,
-    _clock: &SharedClock,
+    clock: &SharedClock,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<(SharedStore, Replica)> {
-    let (store, replica) = (open_store(config)?, Replica::default());
-    Ok((metered(store, Arc::clone(metrics)), replica))
+    let StoreConfig::Redis(redis) = &config.store else {
+        return Ok((metered(open_store(config)?, Arc::clone(metrics)), Replica::default()));
+    };
+    let opened = open_redis(config, redis)?;
+    let surroundings = Surroundings {
+        clock: Arc::new(SystemMonotonic::default()),
+        wall: Arc::clone(clock),
+        metrics: Arc::clone(metrics),
+    };
+    let settings = Settings { lease: config.revocation.lease, grace: config.revocation.grace };
+    let id = ReplicaId(random::bytes(&SystemRandom)?);
+    let feed = Feed::start(opened.shards(), id, settings, surroundings, &opened.runtime());
+    let feed = Arc::new(feed);
+    let store = opened.with_feed(Arc::clone(&feed) as _);
+    Ok((metered(store, Arc::clone(metrics)), Replica { feed: Some(feed) }))
 }

@@ -6,4 +6,5 @@
 pub mod clock;
 pub mod keyring;
 pub mod random;
+pub mod record_keys;
 pub mod secret;

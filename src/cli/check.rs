@@ -55,6 +55,7 @@ fn summary(config: &Config) -> Vec<String> {
         "store",
         match &config.store {
             StoreConfig::Sqlite { path } => format!("SQLite, {}", path.display()),
+            StoreConfig::Redis(redis) => redis.to_string(),
             StoreConfig::Memory => "memory: everything is forgotten at a stop".to_owned(),
         },
     );

@@ -155,6 +155,7 @@ impl End {
             StoreConfig::Sqlite { path } => {
                 format!("SQLite, {}", std::fs::canonicalize(path).unwrap_or_else(|_| path.clone()).display())
             }
+            StoreConfig::Redis(redis) => redis.to_string(),
             StoreConfig::Memory => "memory".to_owned(),
         }
     }

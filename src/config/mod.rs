@@ -14,6 +14,7 @@ pub mod app;
 mod fault;
 mod print;
 mod raw;
+pub mod redis;
 mod resolve;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -121,6 +122,8 @@ pub enum StoreConfig {
         /// The file; made with mode 0600.
         path: PathBuf,
     },
+    /// A Redis that several replicas share.
+    Redis(Box<redis::RedisConfig>),
     /// Nothing is kept beyond the process: demos and tests.
     Memory,
 }

@@ -32,6 +32,7 @@ fn directory() -> tempfile::TempDir {
     write("upstream-ca.crt", &other.cert.pem());
     write("old-master.key", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n");
     write("empty", "");
+    write("redis-password", "not to be shown\n");
     directory
 }
 
@@ -48,6 +49,11 @@ fn full_example() -> String {
         out.push('\n');
     }
     out
+}
+
+/// And with all that would stand in place of something else: too much to load, but every key there is.
+fn every_key() -> String {
+    full_example().replace("\n#|", "\n")
 }
 
 /// Faults as one text, without the name of the directory.
@@ -88,10 +94,36 @@ fn the_example_has_every_key_of_the_schema() {
     keys_of(&schema, &schema, "", &mut known);
     let mut found = BTreeSet::new();
     let mut report = Report::new(String::new());
-    keys_in(&tree::parse(&full_example(), &mut report).unwrap(), "", &mut found);
+    keys_in(&tree::parse(&every_key(), &mut report).unwrap(), "", &mut found);
+    // One of file and env; `keys` shows both.
+    found.insert("store.redis.password.env".to_owned());
     let missing: Vec<_> = known.difference(&found).collect();
     assert!(missing.is_empty(), "not in config.example.yaml: {missing:?}");
     assert!(known.contains("apps.login.watch.user_json") && known.len() > 90, "{}", known.len());
+}
+
+/// [F7] The three ways to Redis that the example shows.
+#[test]
+fn each_alternative_of_the_example_loads_in_place_of_the_other() {
+    let directory = directory();
+    let every = every_key();
+    let cut = |text: &str, from: &str, to: &str| {
+        let (before, rest) = text.split_once(from).unwrap();
+        let (_, after) = rest.split_once(to).unwrap();
+        format!("{before}{to}{after}")
+    };
+    let redis = cut(&every, "  sqlite:\n", "  redis:\n");
+    let url = cut(&redis, "    sentinel:\n", "    username: sluis\n");
+    let sentinel = cut(&redis, "    url: rediss", "    sentinel:\n");
+    let sentinel = cut(&sentinel, "    cluster:\n", "    username: sluis\n");
+    let cluster = cut(&redis, "    url: rediss", "    cluster:\n");
+    for (text, kind) in [(url, "Single"), (sentinel, "Sentinel"), (cluster, "Cluster")] {
+        let loaded = load_in(directory.path(), &text).unwrap_or_else(|faults| panic!("{kind}: {faults}"));
+        let shown = format!("{:?}", loaded.config.store);
+        assert!(shown.contains(&format!("servers: {kind}")), "{shown}");
+        assert!(shown.contains("tls: Some") && shown.contains("username: Some(\"sluis\")"), "{shown}");
+        assert!(!shown.contains("not to be shown"), "{shown}");
+    }
 }
 
 fn keys_of(root: &Value, schema: &Value, path: &str, found: &mut BTreeSet<String>) {

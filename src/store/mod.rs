@@ -11,6 +11,7 @@ pub mod feed;
 pub mod memory;
 pub mod metered;
 pub mod portable;
+pub mod redis;
 pub mod sqlite;
 
 use std::{sync::Arc, time::Duration};

@@ -19,7 +19,9 @@ pub use headers::{Headers, Preset};
 pub use listen::{Https, Listen, Proxy};
 pub use login::{Login, Name, Success, Watch, Whoami};
 pub use policy::{Enrol, Judged, Match, Method, Require, Rule};
-pub use server::{Audit, Format, Key, KeyReference, Limits, Log, Revocation, Shutdown, Store};
+pub use server::{
+    Audit, Format, Key, KeyReference, Limits, Log, Redis, RedisTls, Revocation, Shutdown, Store,
+};
 
 /// Configuration of Sluis, a reverse proxy that puts multi-factor authentication in front of legacy web apps.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::value::{Size, Span};
 
-/// A master key: never the key itself, only where it is.
+/// A key or password: never itself, only where it is.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Key {
@@ -33,6 +33,8 @@ pub enum KeyReference {
 pub enum Store {
     /// One SQLite file: a single replica needs nothing else.
     Sqlite(Sqlite),
+    /// Redis (or Valkey): several replicas share it.
+    Redis(Box<Redis>),
     /// Nothing is kept when the process ends: for demos and tests only.
     Memory,
 }
@@ -44,6 +46,96 @@ pub struct Sqlite {
     /// The file, made with mode 0600 when it is not there; its directory must exist.
     #[schemars(required)]
     pub path: Option<String>,
+}
+
+/// The shared store. Exactly one of `url`, `sentinel` and `cluster`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Redis {
+    /// One server: `redis://host:port/database`, `rediss://…` for TLS, or `unix:///path` for a socket.
+    pub url: Option<String>,
+    /// A master that sentinels watch.
+    pub sentinel: Option<Sentinel>,
+    /// A Redis Cluster.
+    pub cluster: Option<Cluster>,
+    /// The ACL user; needs a password. The user `default` when left out.
+    pub username: Option<String>,
+    /// The password. A file is read again for each connection, so that it can be changed without a restart.
+    pub password: Option<Key>,
+    /// TLS to every server, sentinels too. `{}` = with the system's roots. Not with a socket.
+    pub tls: Option<RedisTls>,
+    /// Every key in Redis begins with this and `:`; installations that share one Redis differ in it. 1 to 40 of a–z,
+    /// A–Z, 0–9, `-`, `_`, `.`, `:`.
+    pub prefix: String,
+    /// Into how many parts the data is cut: 1 unless it is a Cluster, 16 there. Fixed for the life of the data. 1 to 256.
+    #[schemars(range(min = 1, max = 256))]
+    pub shards: Option<usize>,
+    /// So many replicas of the Redis master must have what is acknowledged (`WAIT`); 0 = the master alone. 0 to 10.
+    #[schemars(range(min = 0, max = 10))]
+    pub durability: usize,
+    /// An answer, or a connection, that takes longer is a failure. 50ms to 10s.
+    pub timeout: Span,
+    /// How many announcements each part keeps for replicas that fall behind; who falls further behind loads everything. 1000
+    /// to 10000000.
+    #[schemars(range(min = 1000, max = 10_000_000))]
+    pub feed_length: usize,
+    /// Begin with an empty data set where there is none. With `false` a Redis that has lost everything is refused at start.
+    pub initialise: bool,
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Self {
+            url: None,
+            sentinel: None,
+            cluster: None,
+            username: None,
+            password: None,
+            tls: None,
+            prefix: "sluis".into(),
+            shards: None,
+            durability: 0,
+            timeout: Span("1s".into()),
+            feed_length: 100_000,
+            initialise: true,
+        }
+    }
+}
+
+/// A master that sentinels watch.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sentinel {
+    /// The sentinels: `host:port`, mostly port 26379.
+    #[schemars(required)]
+    pub nodes: Option<Vec<String>>,
+    /// What they call the master.
+    #[schemars(required)]
+    pub service: Option<String>,
+    /// The number of the data base. 0 to 255.
+    #[serde(default)]
+    pub database: u8,
+}
+
+/// A Redis Cluster.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// Some of its nodes, `host:port`; the others are learned from them.
+    #[schemars(required)]
+    pub nodes: Option<Vec<String>>,
+}
+
+/// TLS to Redis. The files are read again for each connection.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedisTls {
+    /// Roots for the servers' certificates, PEM; the system's when left out.
+    pub ca_file: Option<String>,
+    /// The client's own certificate and its chain, PEM; with `key_file`.
+    pub certificate_file: Option<String>,
+    /// Its private key, PEM.
+    pub key_file: Option<String>,
 }
 
 /// Deadlines and sizes.

@@ -8,6 +8,7 @@ mod headers;
 mod keys;
 mod login;
 mod policy;
+mod redis;
 mod server;
 mod upstream;
 

@@ -1,0 +1,2 @@
+-- Whether the data set is there, and the server's time.
+return millis()

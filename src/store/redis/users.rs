@@ -1,0 +1,251 @@
+//! Users: met, counted, blocked, reset; their authenticators and attempts. One record for each.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+
+use super::{
+    Redis,
+    backend::{Backend, Change, Kept, Page, Write, unreadable},
+    data_set::{Key, Place},
+    record::Person,
+};
+use crate::{
+    base::clock::UnixMillis,
+    model::{Authenticator, AuthenticatorId, Revocation, UserKey},
+    store::{
+        Added, AttemptState, Attempts, Enrolments, NewAuthenticator, StoreError, StoreResult, UserRecord,
+        Users, feed::Position,
+    },
+};
+
+impl Redis {
+    async fn person(&self, user: &UserKey) -> StoreResult<Option<Person>> {
+        let kept = self.backend.get(&self.backend.set.user(user)).await?;
+        kept.plain.as_ref().map(|_| person(&kept, user)).transpose()
+    }
+
+    /// Changes a person; `None` from `decide` = nothing to write.
+    async fn change_person<T>(
+        &self,
+        user: &UserKey,
+        durable: bool,
+        mut decide: impl FnMut(&mut Person) -> (T, Option<Written>),
+    ) -> StoreResult<(T, Option<(usize, Position)>)> {
+        let place = self.backend.set.user(user);
+        let changed = self.backend.change(&place, durable, |kept| {
+            let mut person = person(kept, user)?;
+            let (answer, written) = decide(&mut person);
+            Ok(match written {
+                None => Change::Keep(answer),
+                Some(Written { announce }) => {
+                    Change::Write(Write { record: person.write(), due: None, announce, answer })
+                }
+            })
+        });
+        let (answer, position) = changed.await?;
+        Ok((answer, position.map(|position| (place.shard, position))))
+    }
+}
+
+/// The person is to be written.
+#[derive(Default)]
+struct Written {
+    announce: Option<Revocation>,
+}
+
+/// The person of a record, or a new one; a record of somebody else is none.
+fn person(kept: &Kept, user: &UserKey) -> StoreResult<Person> {
+    let Some(plain) = &kept.plain else { return Ok(Person::new(user.clone())) };
+    let person = Person::read(plain.expose()).ok_or_else(|| unreadable(Key::Users))?;
+    if person.user == *user {
+        Ok(person)
+    } else {
+        Err(StoreError(format!("the record of {user} is that of somebody else")))
+    }
+}
+
+#[async_trait]
+impl Enrolments for Redis {
+    async fn authenticators(&self, user: &UserKey) -> StoreResult<Vec<Authenticator>> {
+        Ok(self.person(user).await?.map(|person| person.authenticators).unwrap_or_default())
+    }
+
+    async fn add(&self, user: &UserKey, new: NewAuthenticator) -> StoreResult<Added> {
+        let NewAuthenticator { authenticator, at_most, begun } = new;
+        let (added, _) = self
+            .change_person(user, true, |person| {
+                if person.authenticators.iter().any(|a| a.id == authenticator.id) {
+                    return (Added::Known, None);
+                }
+                if person.blocked || person.void.is_some_and(|(before, _)| begun < before) {
+                    return (Added::Void, None);
+                }
+                if person.authenticators.len() >= at_most {
+                    return (Added::TooMany, None);
+                }
+                person.first_seen_at.get_or_insert(authenticator.confirmed_at);
+                person.authenticators.push(authenticator.clone());
+                (Added::Kept, Some(Written::default()))
+            })
+            .await?;
+        Ok(added)
+    }
+
+    async fn advance_step(
+        &self,
+        user: &UserKey,
+        id: AuthenticatorId,
+        step: u64,
+        drift_steps: i8,
+        now: UnixMillis,
+    ) -> StoreResult<bool> {
+        let (advanced, _) = self
+            .change_person(user, true, |person| {
+                // The record is replaced only if this is still what stands there: a step is accepted once (I4).
+                let found = person.authenticators.iter_mut().find(|a| a.id == id && a.last_step < step);
+                let Some(authenticator) = found else { return (false, None) };
+                authenticator.last_step = step;
+                authenticator.drift_steps = drift_steps;
+                authenticator.last_used_at = Some(now);
+                (true, Some(Written::default()))
+            })
+            .await?;
+        Ok(advanced)
+    }
+
+    async fn remove(&self, user: &UserKey, id: AuthenticatorId) -> StoreResult<bool> {
+        let (removed, _) = self
+            .change_person(user, true, |person| {
+                let before = person.authenticators.len();
+                person.authenticators.retain(|a| a.id != id);
+                let removed = person.authenticators.len() < before;
+                (removed, removed.then(Written::default))
+            })
+            .await?;
+        Ok(removed)
+    }
+}
+
+#[async_trait]
+impl Attempts for Redis {
+    async fn attempts(&self, user: &UserKey) -> StoreResult<AttemptState> {
+        Ok(self.person(user).await?.map(|person| person.attempts).unwrap_or_default())
+    }
+
+    async fn swap_attempts(
+        &self,
+        user: &UserKey,
+        expected: AttemptState,
+        new: AttemptState,
+    ) -> StoreResult<bool> {
+        let (swapped, _) = self
+            .change_person(user, true, |person| {
+                if person.attempts != expected {
+                    return (false, None);
+                }
+                person.attempts = new;
+                (true, Some(Written::default()))
+            })
+            .await?;
+        Ok(swapped)
+    }
+}
+
+#[async_trait]
+impl Users for Redis {
+    async fn note_seen(&self, user: &UserKey, login: bool, now: UnixMillis) -> StoreResult<()> {
+        self.change_person(user, false, |person| {
+            let before = (person.first_seen_at, person.last_login_at);
+            person.first_seen_at.get_or_insert(now);
+            if login {
+                person.last_login_at = person.last_login_at.max(Some(now));
+            }
+            let changed = before != (person.first_seen_at, person.last_login_at);
+            ((), changed.then(Written::default))
+        })
+        .await
+        .map(|_| ())
+    }
+
+    async fn user(&self, user: &UserKey) -> StoreResult<Option<UserRecord>> {
+        Ok(self.person(user).await?.and_then(|person| person.record()))
+    }
+
+    /// Opens every record: names are sealed, so there is no order in the backend. Not on a thread that serves requests.
+    async fn list(&self, part: &str, after: Option<&UserKey>, limit: usize) -> StoreResult<Vec<UserRecord>> {
+        let backend = Arc::clone(&self.backend);
+        let (part, after) = (part.to_owned(), after.cloned());
+        let work = async move {
+            let mut found = BTreeMap::new();
+            for shard in 0..backend.set.shards() {
+                let matching =
+                    |page| matching(&backend, shard, page, &part, after.as_ref(), limit, &mut found);
+                backend.each(shard, Key::Users, matching).await?;
+            }
+            Ok(found.into_values().collect())
+        };
+        let handle = self.backend.link.handle().clone();
+        let listed = tokio::task::spawn_blocking(move || handle.block_on(work));
+        listed.await.unwrap_or_else(|_| Err(StoreError("the list was cut short".to_owned())))
+    }
+
+    async fn reset(&self, user: &UserKey, now: UnixMillis, until: UnixMillis) -> StoreResult<usize> {
+        let (removed, announced) = self
+            .change_person(user, true, |person| {
+                let removed = std::mem::take(&mut person.authenticators).len();
+                person.attempts = AttemptState::default();
+                let (before, until) = match person.void {
+                    Some((kept_before, kept_until)) => (kept_before.max(now), kept_until.max(until)),
+                    None => (now, until),
+                };
+                person.void = Some((before, until));
+                let announce = Some(Revocation::User { user: user.clone(), before, until });
+                (removed, Some(Written { announce }))
+            })
+            .await?;
+        self.complete(announced).await?;
+        Ok(removed)
+    }
+
+    async fn set_blocked(&self, user: &UserKey, blocked: bool, now: UnixMillis) -> StoreResult<()> {
+        let ((), announced) = self
+            .change_person(user, true, |person| {
+                person.first_seen_at.get_or_insert(now);
+                person.blocked = blocked;
+                person.block_version = person.block_version.saturating_add(1).max(now.0);
+                let version = person.block_version;
+                let announce = Some(Revocation::Blocked { user: user.clone(), blocked, version });
+                ((), Some(Written { announce }))
+            })
+            .await?;
+        self.complete(announced).await
+    }
+}
+
+/// Keeps those of a page that are wanted, and of all so far the first `limit`.
+fn matching(
+    backend: &Backend,
+    shard: usize,
+    page: Page,
+    part: &str,
+    after: Option<&UserKey>,
+    limit: usize,
+    found: &mut BTreeMap<UserKey, UserRecord>,
+) -> StoreResult<()> {
+    for (field, raw) in page {
+        let place = Place { shard, key: Key::Users, field };
+        let plain = backend.open(&place, &raw)?;
+        let person = Person::read(plain.expose()).ok_or_else(|| unreadable(Key::Users))?;
+        if !person.user.name.as_str().contains(part) || after.is_some_and(|after| person.user <= *after) {
+            continue;
+        }
+        if let Some(record) = person.record() {
+            found.insert(record.user.clone(), record);
+        }
+        while found.len() > limit {
+            found.pop_last();
+        }
+    }
+    Ok(())
+}
