@@ -84,15 +84,21 @@ fn open_redis(config: &Config, redis: &RedisConfig) -> anyhow::Result<store::red
 ///
 /// # Errors
 /// When it cannot be opened, somebody else uses it, or it cannot be copied.
-pub async fn open_portable(
+pub fn open_portable(
     config: &StoreConfig,
     keyring: Arc<Keyring>,
+    is_target: bool,
 ) -> anyhow::Result<Arc<dyn store::portable::Portable>> {
     match config {
         StoreConfig::Sqlite { path } => {
             store::sqlite::open_portable(path, keyring).context("the store cannot be opened")
         }
-        StoreConfig::Redis(_) => anyhow::bail!("a store in Redis cannot be copied by this version"),
+        StoreConfig::Redis(redis) => {
+            // An empty target is what a copy is for; of a source that is not there nothing is made.
+            let config = RedisConfig { initialise: is_target, ..(**redis).clone() };
+            store::redis::open_portable(config, keyring, Arc::new(SystemRandom))
+                .context("the store cannot be opened")
+        }
         StoreConfig::Memory => anyhow::bail!("`store: memory` keeps nothing that could be copied"),
     }
 }

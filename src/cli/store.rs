@@ -111,8 +111,8 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Done {
         {
             return Err(Trouble::new(format!("{} is not there", path.display())));
         }
-        let source = open(&from, keys(&from)).await?;
-        let target = open(&to, keys(&to)).await?;
+        let source = open(&from, keys(&from), false)?;
+        let target = open(&to, keys(&to), true)?;
         let done =
             copy(source.as_ref(), target.as_ref(), &clock, options.merge, &mut |p| shown.show(p)).await;
         done.map_err(trouble)
@@ -121,8 +121,8 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Done {
     tell(&report, &from, &to, out)
 }
 
-async fn open(end: &End, keyring: Arc<Keyring>) -> Result<Arc<dyn Portable>, Trouble> {
-    let opened = app::open_portable(&end.store, keyring).await;
+fn open(end: &End, keyring: Arc<Keyring>, is_target: bool) -> Result<Arc<dyn Portable>, Trouble> {
+    let opened = app::open_portable(&end.store, keyring, is_target);
     opened.map_err(|error| {
         Trouble::new(format!("{error:#}"))
             .hint("no server may use either store while it is copied: stop it first")
@@ -155,7 +155,7 @@ impl End {
             StoreConfig::Sqlite { path } => {
                 format!("SQLite, {}", std::fs::canonicalize(path).unwrap_or_else(|_| path.clone()).display())
             }
-            StoreConfig::Redis(redis) => redis.to_string(),
+            StoreConfig::Redis(redis) => format!("{redis}, prefix {}", redis.prefix),
             StoreConfig::Memory => "memory".to_owned(),
         }
     }

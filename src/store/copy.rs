@@ -275,4 +275,4 @@ fn count(records: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -104,6 +104,8 @@ pub struct Person {
     pub last_login_at: Option<UnixMillis>,
     /// May not pass.
     pub blocked: bool,
+    /// Of the last change of that, as [`crate::model::Revocation::Blocked`] has it.
+    pub block_version: u64,
     /// Wrong answers and locks.
     pub attempts: AttemptState,
     /// What was proved earlier does not count.
@@ -221,6 +223,7 @@ impl Person {
             (a, b) => a.or(b),
         };
         self.blocked |= other.blocked;
+        self.block_version = self.block_version.max(other.block_version);
         self.attempts = AttemptState {
             failures: self.attempts.failures.max(other.attempts.failures),
             wait_until: self.attempts.wait_until.max(other.attempts.wait_until),
@@ -249,6 +252,7 @@ impl PartialEq for Person {
             && self.first_seen_at == other.first_seen_at
             && self.last_login_at == other.last_login_at
             && self.blocked == other.blocked
+            && self.block_version == other.block_version
             && self.attempts == other.attempts
             && self.void == other.void
             && self.authenticators.len() == other.authenticators.len()

@@ -8,7 +8,9 @@ use std::{
 
 use reqwest::StatusCode;
 
-use crate::support::{Authenticator, Browser, Demo, Sluis, process::Process, sluis::care_records};
+use crate::support::{
+    Authenticator, Browser, Demo, Sluis, fleet::on_redis, process::Process, redis::Redis, sluis::care_records,
+};
 
 /// Runs `sluis store copy`.
 fn copy(arguments: &[&str]) -> Output {
@@ -131,9 +133,28 @@ fn a_copy_that_was_killed_is_completed_by_the_same_command() {
     let app = Demo::start();
     let mut sluis = Sluis::start(&care_records(app.address));
     sluis.process.kill();
-    many_ended_sessions(&sluis.file("sluis.db"), 60_000);
+    many_ended_sessions(&sluis.file("sluis.db"), 20_000);
     let target = sluis.file("other.db");
     killed_and_completed(&sluis, &sqlite(&target));
+}
+
+/// [F7 I3 I4] From the file to Redis: sessions go on, what was dead stays dead, a used code stays used.
+#[tokio::test]
+async fn a_move_to_redis_is_not_noticed() {
+    let redis = Redis::start();
+    let mut story = before().await;
+    story.move_to(&on_redis(redis.address())).await;
+}
+
+/// [F7] The same with Redis as the target, and back into a file.
+#[test]
+fn a_copy_into_redis_that_was_killed_is_completed_by_the_same_command() {
+    let redis = Redis::start();
+    let app = Demo::start();
+    let mut sluis = Sluis::start(&care_records(app.address));
+    sluis.process.kill();
+    many_ended_sessions(&sluis.file("sluis.db"), 20_000);
+    killed_and_completed(&sluis, &on_redis(redis.address()));
 }
 
 /// Starts a copy, kills it as soon as it has told of the first records, and completes it.
@@ -150,7 +171,7 @@ fn killed_and_completed(sluis: &Sluis, store: &str) {
     assert!(!half.status.success() && said(&half).contains("half a copy"), "{}", said(&half));
     let done = copy(&["--from", &from, "--to", &to]);
     assert!(done.status.success() && said(&done).contains("completed the copy"), "{}", said(&done));
-    assert!(said(&done).contains("60000 ended sessions"), "{}", said(&done));
+    assert!(said(&done).contains("20000 ended sessions"), "{}", said(&done));
     // Once more, and it is a store with data of its own.
     let again = copy(&["--from", &from, "--to", &to]);
     assert!(!again.status.success() && said(&again).contains("--merge"), "{}", said(&again));
@@ -159,7 +180,7 @@ fn killed_and_completed(sluis: &Sluis, store: &str) {
     // And back, into an empty file: as many of each.
     let back = sluis.file("back.db");
     let done = copy(&["--from", &to, "--to", &format!("sqlite:{}", back.display())]);
-    assert!(done.status.success() && said(&done).contains("60000 ended sessions"), "{}", said(&done));
+    assert!(done.status.success() && said(&done).contains("20000 ended sessions"), "{}", said(&done));
     assert_eq!(contents(&sluis.file("sluis.db")), contents(&back));
 }
 

@@ -27,7 +27,7 @@ fn clock() -> SharedClock {
     ManualClock::at(NOW)
 }
 
-fn later(secs: u64) -> UnixMillis {
+pub(crate) fn later(secs: u64) -> UnixMillis {
     NOW.plus(std::time::Duration::from_secs(secs))
 }
 
@@ -36,7 +36,7 @@ fn ring(fill: u8) -> Arc<Keyring> {
 }
 
 /// A bit of everything, made by the verbs that servers use.
-async fn fill(store: &SharedStore, users: u8) {
+pub(crate) async fn fill(store: &SharedStore, users: u8) {
     for number in 0..users {
         let who = user(&format!("user {number}"));
         store.note_seen(&who, true, later(u64::from(number))).await.unwrap();
@@ -66,7 +66,7 @@ async fn fill(store: &SharedStore, users: u8) {
     store.consume(LoginId([252; 16]), NOW).await.unwrap();
 }
 
-async fn all(store: &dyn Portable, now: UnixMillis) -> Vec<Record> {
+pub(crate) async fn all(store: &dyn Portable, now: UnixMillis) -> Vec<Record> {
     let mut found = Vec::new();
     for kind in Kind::ALL {
         let mut after = None;
@@ -83,7 +83,7 @@ async fn all(store: &dyn Portable, now: UnixMillis) -> Vec<Record> {
 }
 
 /// Same records, whatever their order.
-fn same(a: &[Record], b: &[Record]) -> bool {
+pub(crate) fn same(a: &[Record], b: &[Record]) -> bool {
     a.len() == b.len() && a.iter().all(|r| b.contains(r))
 }
 
@@ -245,6 +245,7 @@ fn merging_forbids_alike_in_both_directions() {
             first_seen_at: Some(NOW),
             last_login_at: None,
             blocked,
+            block_version: u64::from(blocked),
             attempts: AttemptState { failures, wait_until: NOW },
             void: void.map(|secs| Void { before: later(secs), until: later(900) }),
             authenticators: vec![a],

@@ -126,8 +126,7 @@ impl State {
                     first_seen_at: new.first_seen_at,
                     last_login_at: new.last_login_at,
                     blocked: new.blocked,
-                    // It only orders what is announced to a running process, and none runs here.
-                    block_version: 0,
+                    block_version: new.block_version,
                     attempts: new.attempts,
                     authenticators: new.authenticators,
                     void: new.void.map(|v| KeptVoid { before: v.before, until: v.until }),
@@ -155,6 +154,7 @@ fn person(user: &UserKey, kept: &KeptPerson) -> Record {
         first_seen_at: kept.first_seen_at,
         last_login_at: kept.last_login_at,
         blocked: kept.blocked,
+        block_version: kept.block_version,
         attempts: kept.attempts,
         void: kept.void.map(|v| Void { before: v.before, until: v.until }),
         authenticators: kept.authenticators.clone(),

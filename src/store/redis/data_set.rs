@@ -335,7 +335,8 @@ async fn marker(
     Ok(Some(Marker { made, id, format, shards, keys: field()?, whole: !field()?.is_empty() }))
 }
 
-async fn change_marker(
+/// Sets a field of the marker of shard 0 if it still is what the caller read.
+pub(super) async fn change_marker(
     link: &Link,
     set: &DataSet,
     field: &str,

@@ -7,9 +7,9 @@ use redis::Value;
 
 use super::{
     Redis,
-    backend::{Change, ENDED, Write, unreadable},
+    backend::{Backend, Change, ENDED, Write, unreadable},
     data_set::Key,
-    record::{Device, read_revocation, write_revocation},
+    record::{Device, read_revocation, write_login, write_revocation},
     scripts::Script,
 };
 use crate::{
@@ -79,15 +79,21 @@ impl Devices for Redis {
 #[async_trait]
 impl OneTime for Redis {
     async fn consume(&self, login: LoginId, until: UnixMillis) -> StoreResult<bool> {
-        let set = &self.backend.set;
-        let place = set.by_id(Key::Consumed, "login", &login.0);
-        let token: [u8; 8] = set.draw()?;
-        let member = [b"c".as_slice(), &place.field].concat();
-        let args = vec![place.field, token.to_vec(), member, until.0.to_string().into_bytes()];
-        let mut call = set.call(Script::Consume, place.shard, &[Key::Consumed, Key::Due], args);
-        call.replicas = self.backend.config.durability;
-        Ok(self.backend.call(call).await? == Value::Int(1))
+        consume(&self.backend, login, until).await
     }
+}
+
+/// The mark is random, and behind it stands, sealed, what it marks: for a copy to another store.
+pub(super) async fn consume(backend: &Backend, login: LoginId, until: UnixMillis) -> StoreResult<bool> {
+    let set = &backend.set;
+    let place = set.by_id(Key::Consumed, "login", &login.0);
+    let token: [u8; 8] = set.draw()?;
+    let mark = [token.as_slice(), &set.seal(&place, &write_login(login, until))?].concat();
+    let member = [b"c".as_slice(), &place.field].concat();
+    let args = vec![place.field, mark, member, until.0.to_string().into_bytes()];
+    let mut call = set.call(Script::Consume, place.shard, &[Key::Consumed, Key::Due], args);
+    call.replicas = backend.config.durability;
+    Ok(backend.call(call).await? == Value::Int(1))
 }
 
 #[async_trait]

@@ -20,6 +20,7 @@ mod data_set;
 mod devices;
 mod dial;
 mod link;
+mod portable;
 mod record;
 mod routes;
 mod scripts;
@@ -38,6 +39,7 @@ use self::{backend::Backend, link::Link, shard::RedisShard};
 use super::{
     RevocationSink, SharedStore, StoreError, StoreResult,
     feed::{Completion, Feed, Position, Shard},
+    portable::Portable,
 };
 use crate::{
     base::{clock::UnixMillis, keyring::Keyring, random::SharedRandom},
@@ -119,6 +121,11 @@ pub enum OpenError {
         /// Which one.
         shard: usize,
     },
+    /// A copy into it was cut off.
+    #[error(
+        "the data set in Redis is half a copy: run the same `sluis store copy` again, it goes on where it was"
+    )]
+    Unfinished,
     /// No thread could be started.
     #[error("could not start a thread: {0}")]
     Thread(std::io::Error),
@@ -131,11 +138,35 @@ pub struct Opened {
     keyring: Arc<Keyring>,
 }
 
-/// Connects, looks at the servers, and finds or makes the data set.
+/// Connects, looks at the servers, and finds or makes the data set; one that is half a copy is refused.
 ///
 /// # Errors
 /// See [`OpenError`].
 pub fn open(config: RedisConfig, keyring: Arc<Keyring>, random: SharedRandom) -> Result<Opened, OpenError> {
+    let opened = open_any(config, keyring, random)?;
+    let backend = Arc::clone(&opened.backend);
+    let waiting = tokio::runtime::Builder::new_current_thread().build().map_err(OpenError::Thread)?;
+    let work = async move { portable::is_unfinished(&backend).await };
+    // A runtime cannot end where another one works, so it ends where it was used.
+    let unfinished = std::thread::scope(|scope| scope.spawn(move || waiting.block_on(work)).join())
+        .map_err(|_| OpenError::Server("the start was cut short".to_owned()))?
+        .map_err(|error| OpenError::Server(error.0))?;
+    if unfinished { Err(OpenError::Unfinished) } else { Ok(opened) }
+}
+
+/// Opens the data set as one end of a copy, also when it is half a copy.
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn open_portable(
+    config: RedisConfig,
+    keyring: Arc<Keyring>,
+    random: SharedRandom,
+) -> Result<Arc<dyn Portable>, OpenError> {
+    Ok(Arc::new(portable::Ends(open_any(config, keyring, random)?.backend)))
+}
+
+fn open_any(config: RedisConfig, keyring: Arc<Keyring>, random: SharedRandom) -> Result<Opened, OpenError> {
     let slots = (0..config.shards).map(|shard| slot::slot_of(&data_set::tag(shard))).collect();
     let link = Link::start(config.clone(), slots).map_err(OpenError::Thread)?;
     let work = async {

@@ -3,8 +3,8 @@
 use crate::{
     base::{clock::UnixMillis, secret::SecretBytes},
     model::{
-        AppId, Authenticator, AuthenticatorId, DeviceId, Epoch, Method, Realm, Revocation, SessionId,
-        UserKey, UserName,
+        AppId, Authenticator, AuthenticatorId, DeviceId, Epoch, LoginId, Method, Realm, Revocation,
+        SessionId, UserKey, UserName,
     },
     store::{AttemptState, UserRecord},
 };
@@ -195,6 +195,21 @@ pub(super) fn read_revocation(bytes: &[u8]) -> Option<Revocation> {
         _ => return None,
     };
     input.end(revocation)
+}
+
+/// A login that was completed.
+pub(super) fn write_login(login: LoginId, until: UnixMillis) -> SecretBytes {
+    let mut out = Writer::new();
+    out.id(&login.0);
+    out.number(until.0);
+    out.finish()
+}
+
+/// Reads what [`write_login`] wrote.
+pub(super) fn read_login(bytes: &[u8]) -> Option<(LoginId, UnixMillis)> {
+    let mut input = Reader::new(bytes)?;
+    let login = (LoginId(input.id()?), UnixMillis(input.number()?));
+    input.end(login)
 }
 
 struct Writer(Vec<u8>);

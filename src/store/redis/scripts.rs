@@ -22,6 +22,8 @@ pub(super) enum Script {
     Progress,
     Leave,
     Ping,
+    Field,
+    Running,
 }
 
 struct Loaded {
@@ -35,7 +37,7 @@ const PRELUDE: &str = include_str!("lua/prelude.lua");
 const LEASES: &str = include_str!("lua/leases.lua");
 
 static LOADED: LazyLock<Vec<Loaded>> = LazyLock::new(|| {
-    let all: [(Script, &[&str]); 14] = [
+    let all: [(Script, &[&str]); 16] = [
         (Script::Create, &[include_str!("lua/create.lua")]),
         (Script::Mark, &[PRELUDE, include_str!("lua/mark.lua")]),
         (Script::Get, &[PRELUDE, include_str!("lua/get.lua")]),
@@ -50,6 +52,8 @@ static LOADED: LazyLock<Vec<Loaded>> = LazyLock::new(|| {
         (Script::Progress, &[PRELUDE, LEASES, include_str!("lua/progress.lua")]),
         (Script::Leave, &[PRELUDE, include_str!("lua/leave.lua")]),
         (Script::Ping, &[PRELUDE, include_str!("lua/ping.lua")]),
+        (Script::Field, &[PRELUDE, include_str!("lua/field.lua")]),
+        (Script::Running, &[PRELUDE, include_str!("lua/running.lua")]),
     ];
     let load = |(script, parts): (Script, &[&str])| {
         let text = parts.concat();

@@ -1,5 +1,6 @@
 //! Against real servers, each test with its own: the contract, and what only a shared backend can get wrong.
 
+mod copying;
 mod server;
 
 use std::{sync::Arc, time::Duration};

@@ -134,7 +134,7 @@ const CONSUMED: &str = "SELECT login, until FROM consumed_logins WHERE login > ?
 const NAMES: &str = "SELECT app, name FROM sealed_names WHERE CAST(app || ' ' || name AS BLOB) > ?1
       ORDER BY CAST(app || ' ' || name AS BLOB) LIMIT ?2";
 const PEOPLE: &str = "SELECT id, realm, name, first_seen_at, last_login_at, blocked, failures, wait_until,
-        void_before, void_until FROM users";
+        void_before, void_until, block_version FROM users";
 
 /// A page of a table whose key is one string of bytes; with each record its key.
 fn rows(
@@ -186,6 +186,7 @@ fn person(db: &Connection, row: &Row<'_>, keyring: &Keyring) -> StoreResult<Pers
         first_seen_at: moment(3)?,
         last_login_at: moment(4)?,
         blocked: row.get(5)?,
+        block_version: unsigned(row.get(10)?),
         attempts: AttemptState { failures: row.get(6)?, wait_until: millis(row.get(7)?) },
         void,
         authenticators,
@@ -261,7 +262,7 @@ fn write_person(db: &Connection, person: &Person, keyring: &Keyring) -> StoreRes
     let owner = make_id_of(db, &person.user)?;
     db.prepare_cached(
         "UPDATE users SET first_seen_at = ?2, last_login_at = ?3, blocked = ?4, failures = ?5, wait_until = ?6,
-                void_before = ?7, void_until = ?8 WHERE id = ?1",
+                void_before = ?7, void_until = ?8, block_version = ?9 WHERE id = ?1",
     )?
     .execute(params![
         owner,
@@ -272,6 +273,7 @@ fn write_person(db: &Connection, person: &Person, keyring: &Keyring) -> StoreRes
         signed(person.attempts.wait_until.0),
         person.void.map(|v| signed(v.before.0)),
         person.void.map(|v| signed(v.until.0)),
+        signed(person.block_version),
     ])?;
     db.prepare_cached("DELETE FROM authenticators WHERE user = ?1")?.execute([owner])?;
     for a in &person.authenticators {
