@@ -10,7 +10,7 @@ Adds its tables to benches/RESULTS.md; docs/scaling.md computes with them.
 
 import argparse, base64, http.client, multiprocessing, os, re, socket, statistics, subprocess, sys, tempfile, time, urllib.parse
 
-from compare import ROOT, Bench, cpu_seconds, free_port, resident_kib, totp
+from compare import ROOT, Bench, cpu_seconds, free_port, totp
 
 MARK = "<!-- fleet -->"
 

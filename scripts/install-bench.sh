@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-packages="haproxy valgrind wrk"
+packages="haproxy redis-server valgrind wrk"
 have() { command -v "$1" >/dev/null 2>&1; }
 have nginx || packages="$packages nginx-light"
 have python3 || packages="$packages python3"

@@ -356,27 +356,20 @@ async fn i9_a_server_that_answers_with_errors_opens_nothing() {
     siege.under("READONLY", read_only, || drop(redis.command(&["REPLICAOF", "NO", "ONE"]))).await;
     let full = || drop(redis.command(&["CONFIG", "SET", "maxmemory", "1"]));
     siege.under("OOM", full, || drop(redis.command(&["CONFIG", "SET", "maxmemory", "0"]))).await;
-    let keys = || -> Vec<String> {
-        let all: Vec<String> = redis::from_redis_value(redis.command(&["KEYS", "*"])).unwrap();
-        all.into_iter().filter(|key| !key.starts_with("kept:")).collect()
-    };
+    // In one step each, so that no replica makes one of them anew meanwhile.
     let wrong_type = || {
-        for key in keys() {
-            redis.command(&["RENAME", &key, &format!("kept:{key}")]);
-            redis.command(&["HSET", &key, "what", "else"]);
-            if redis::from_redis_value::<String>(redis.command(&["TYPE", &format!("kept:{key}")])).unwrap()
-                == "hash"
-            {
-                redis.command(&["DEL", &key]);
-                redis.command(&["RPUSH", &key, "something else"]);
-            }
-        }
+        let script = "for _, key in ipairs(redis.call('KEYS', 'sluis:*')) do
+                redis.call('RENAME', key, 'kept:' .. key)
+                if redis.call('TYPE', 'kept:' .. key).ok == 'hash' then redis.call('RPUSH', key, 'else')
+                else redis.call('HSET', key, 'what', 'else') end
+            end";
+        redis.command(&["EVAL", script, "0"]);
     };
     let right_type = || {
-        let kept: Vec<String> = redis::from_redis_value(redis.command(&["KEYS", "kept:*"])).unwrap();
-        for key in kept {
-            redis.command(&["RENAME", &key, key.strip_prefix("kept:").unwrap()]);
-        }
+        let script = "for _, key in ipairs(redis.call('KEYS', 'kept:*')) do
+                redis.call('RENAME', key, string.sub(key, 6))
+            end";
+        redis.command(&["EVAL", script, "0"]);
     };
     siege.under("wrong type", wrong_type, right_type).await;
 }
@@ -476,10 +469,13 @@ async fn i9_i10_a_failover_in_a_cluster_loses_nothing() {
     };
     let siege = Siege::begin(Fleet::start(2, |_| store.clone(), "")).await;
     let lose = || cluster.lock().unwrap().nodes[0].kill();
+    // The one that took over has no replica of its own until the lost node is back as that, and `durability` asks for one.
     let whole = || {
-        let cluster = cluster.lock().unwrap();
+        let mut cluster = cluster.lock().unwrap();
         eventually("the replica to take over", || cluster.nodes[3].is_master());
+        cluster.nodes[0].start_again();
         cluster.await_whole();
+        cluster.nodes[0].await_info("replication", "master_link_status:up");
     };
     siege.under("failover in a Cluster", lose, whole).await;
 }

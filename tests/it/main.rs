@@ -19,6 +19,8 @@ mod chart;
 mod clients;
 mod clock;
 mod endpoints;
+mod fleet;
+mod fleet_faults;
 mod invariants;
 mod login_watch;
 mod main_job;

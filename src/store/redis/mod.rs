@@ -144,11 +144,8 @@ pub struct Opened {
 /// See [`OpenError`].
 pub fn open(config: RedisConfig, keyring: Arc<Keyring>, random: SharedRandom) -> Result<Opened, OpenError> {
     let opened = open_any(config, keyring, random)?;
-    let backend = Arc::clone(&opened.backend);
-    let waiting = tokio::runtime::Builder::new_current_thread().build().map_err(OpenError::Thread)?;
-    let work = async move { portable::is_unfinished(&backend).await };
-    // A runtime cannot end where another one works, so it ends where it was used.
-    let unfinished = std::thread::scope(|scope| scope.spawn(move || waiting.block_on(work)).join())
+    let (handle, work) = (opened.runtime(), portable::is_unfinished(&opened.backend));
+    let unfinished = std::thread::scope(|scope| scope.spawn(|| handle.block_on(work)).join())
         .map_err(|_| OpenError::Server("the start was cut short".to_owned()))?
         .map_err(|error| OpenError::Server(error.0))?;
     if unfinished { Err(OpenError::Unfinished) } else { Ok(opened) }
