@@ -6,6 +6,7 @@
 
 mod build;
 mod descriptors;
+pub mod doctor;
 mod files;
 mod reload;
 mod replica;

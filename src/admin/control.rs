@@ -170,6 +170,7 @@ fn router(operations: Arc<Operations>) -> Router {
         .route("/users/block", post(block))
         .route("/users/unblock", post(unblock))
         .route("/backup", post(backup))
+        .route("/state", get(state))
         .with_state(operations)
 }
 
@@ -183,6 +184,10 @@ async fn list(State(operations): Shared, Query(query): Query<ListQuery>) -> Resu
         _ => None,
     };
     Ok(Json(operations.list(&query.part, after.as_ref(), query.limit).await?).into_response())
+}
+
+async fn state(State(operations): Shared) -> Result<Response, Failure> {
+    Ok(Json(operations.state().await?).into_response())
 }
 
 async fn show(State(operations): Shared, Query(user): Query<Named>) -> Result<Response, Failure> {

@@ -115,6 +115,21 @@ pub struct ResetDone {
     pub removed: usize,
 }
 
+/// How the store is, for `sluis doctor`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreState {
+    /// The version of Sluis that answers.
+    pub version: String,
+    /// How long the store took to answer, in microseconds.
+    pub ping_micros: u64,
+    /// Authenticators under the first key.
+    pub first: usize,
+    /// Authenticators under other keys of the ring.
+    pub older: usize,
+    /// Authenticators under keys that are not in the ring.
+    pub unknown: usize,
+}
+
 /// Why an act did not come about. The text is for the administrator.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -234,6 +249,23 @@ impl Operations {
         self.store.set_blocked(&user, blocked, self.clock.now()).await?;
         self.record(&Event::UserBlocked { blocked }, Some(&user), actor).await;
         Ok(row(&self.met(&user).await?, self.clock.now()))
+    }
+
+    /// How the store is.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn state(&self) -> Result<StoreState, Failure> {
+        let ping = self.store.ping().await?;
+        // Not every store counts.
+        let sealed = self.store.sealed().await.unwrap_or_default();
+        Ok(StoreState {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ping_micros: u64::try_from(ping.as_micros()).unwrap_or(u64::MAX),
+            first: sealed.first,
+            older: sealed.older,
+            unknown: sealed.unknown,
+        })
     }
 
     /// Writes a consistent copy of the store to a new file.

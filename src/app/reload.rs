@@ -19,7 +19,7 @@ use super::{
 use crate::{
     admin::{operations::Operations, probes::Health},
     audit::{Event, Subject},
-    config::{self, Config, Faults, Loaded, Print, Reading},
+    config::{self, Config, Faults, Loaded, Print, Reading, Secrets},
     log,
     metrics::{ReloadOutcome, Reloaded},
     proxy::{
@@ -112,7 +112,8 @@ impl Reloader {
 
     async fn reload(&mut self, why: Why) -> std::io::Result<Watch> {
         let file = self.source.file.clone();
-        let read = move || config::read_file(&file, &|name| std::env::var(name).ok());
+        let environment = |name: &str| std::env::var(name).ok();
+        let read = move || config::read_file(&file, &environment, Secrets::Needed);
         let Reading { files, outcome } = blocking(read).await?;
         let taken = match outcome {
             Ok(loaded) => self.take(why, loaded).await,

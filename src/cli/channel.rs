@@ -17,7 +17,7 @@ use super::{Trouble, load};
 use crate::{
     admin::{
         control::{BackupTo, ListQuery, Named, Problem, actor},
-        operations::{Failure, Operations, ResetDone, UserDetails, UserPage, UserRow},
+        operations::{Failure, Operations, ResetDone, StoreState, UserDetails, UserPage, UserRow},
     },
     app,
     audit::Auditor,
@@ -65,6 +65,14 @@ impl Channel {
         })?;
         let actor = actor(rustix::process::geteuid().as_raw());
         Ok(Self::Store(Box::new(Operations::new(store, config.apps, Arc::new(auditor), clock)), actor))
+    }
+
+    /// Whether a server answers, and how the store is.
+    pub async fn state(&self) -> Result<(bool, StoreState), Trouble> {
+        match self {
+            Self::Server(path) => Ok((true, call(path, Method::GET, "/state", None::<&()>).await?)),
+            Self::Store(operations, _) => Ok((false, operations.state().await?)),
+        }
     }
 
     /// A page of users.

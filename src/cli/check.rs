@@ -2,20 +2,33 @@
 
 use std::io::{self, Write};
 
-use super::{ConfigFile, Done, Trouble, load, say, written};
+use super::{ConfigFile, Done, Trouble, read_with, say, written};
 use crate::{
     app,
     config::{
-        App, Audit, Config, StoreConfig,
+        App, Audit, Config, Secrets, StoreConfig,
         app::{Enrol, PathPattern, Rule, Success, Then, UserField},
     },
     model::Method,
 };
 
+#[derive(clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// A secret that is not here (environment variable or file) is a warning: for checks away from the server
+    #[arg(long)]
+    no_secrets: bool,
+}
+
 /// Shows what a configuration would serve. Warnings go to standard error; they are no reason for exit code 1.
-pub fn run(file: &ConfigFile, out: &mut dyn Write) -> Done {
-    let loaded = load(file)?;
-    if let Err(error) = app::keyring(&loaded.config) {
+pub fn run(options: &Options, out: &mut dyn Write) -> Done {
+    let file = &options.file;
+    let secrets = if options.no_secrets { Secrets::MayBeMissing } else { Secrets::Needed };
+    let (loaded, _) = read_with(file, secrets)?;
+    if !loaded.config.keys.is_empty()
+        && let Err(error) = app::keyring(&loaded.config)
+    {
         return Err(Trouble::new(format!("{}: keys: {error:#}", file.config.display())));
     }
     say(out, &format!("{} has no faults.\n", file.config.display()))?;

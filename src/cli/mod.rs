@@ -6,6 +6,7 @@
 mod channel;
 mod check;
 mod demo;
+mod doctor;
 mod keys;
 mod shown;
 mod store;
@@ -45,7 +46,9 @@ enum Command {
     /// Run the proxy
     Serve(ConfigFile),
     /// Look for faults in a configuration and show what it would serve
-    Check(ConfigFile),
+    Check(check::Options),
+    /// Look whether all that is configured is there and works: store, certificates, apps, files
+    Doctor(doctor::Options),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
     /// Show Sluis in front of a small legacy app, on this machine
@@ -119,7 +122,8 @@ fn run(command: Command, out: &mut dyn Write) -> Done {
             }
             Ok(app::run(loaded.config, app::Source { file: file.config, files, log })?)
         }
-        Command::Check(file) => check::run(&file, out),
+        Command::Check(options) => check::run(&options, out),
+        Command::Doctor(options) => doctor::run(&options, out),
         Command::Schema => {
             let text = serde_json::to_string_pretty(&config::schema()).unwrap_or_default();
             say(out, &text)
@@ -143,6 +147,13 @@ fn load(file: &ConfigFile) -> Result<config::Loaded, Trouble> {
 
 /// The configuration, and the files on which it depends.
 fn read(file: &ConfigFile) -> Result<(config::Loaded, Vec<(PathBuf, config::Print)>), Trouble> {
+    read_with(file, config::Secrets::Needed)
+}
+
+fn read_with(
+    file: &ConfigFile,
+    secrets: config::Secrets,
+) -> Result<(config::Loaded, Vec<(PathBuf, config::Print)>), Trouble> {
     let path = &file.config;
     if let Err(error) = std::fs::metadata(path) {
         let hint = "name another with `--config FILE` or SLUIS_CONFIG; `sluis demo` needs none";
@@ -150,7 +161,8 @@ fn read(file: &ConfigFile) -> Result<(config::Loaded, Vec<(PathBuf, config::Prin
             Trouble::new(format!("the configuration {} cannot be read: {error}", path.display())).hint(hint)
         );
     }
-    let config::Reading { files, outcome } = config::read_file(path, &|name| std::env::var(name).ok());
+    let config::Reading { files, outcome } =
+        config::read_file(path, &|name| std::env::var(name).ok(), secrets);
     let loaded = outcome.map_err(|faults| {
         let count = faults.0.len();
         let what = if count == 1 { "one fault".to_owned() } else { format!("{count} faults") };

@@ -203,6 +203,16 @@ pub struct Faults(pub Vec<String>);
 /// Largest configuration file that is read.
 const LARGEST: u64 = 4 << 20;
 
+/// Whether the secrets that a configuration names must be there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Secrets {
+    /// One that is missing is a fault.
+    Needed,
+    /// One that is missing is a warning: away from the server. The configuration may then have no key, and is to be
+    /// looked at only.
+    MayBeMissing,
+}
+
 /// What came of reading a configuration.
 pub struct Reading {
     /// The file itself and all files that it names and that were read, or should have been: when one of them changes,
@@ -219,11 +229,11 @@ pub struct Reading {
 /// # Errors
 /// All faults at once, each with file, line, path in the YAML, what was found and what is allowed.
 pub fn load(file: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Faults> {
-    read_file(file, environment).outcome
+    read_file(file, environment, Secrets::Needed).outcome
 }
 
 /// Like [`load`], and tells on which files it depends.
-pub fn read_file(file: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Reading {
+pub fn read_file(file: &Path, environment: &dyn Fn(&str) -> Option<String>, secrets: Secrets) -> Reading {
     let unreadable =
         |why: &dyn std::fmt::Display| Faults(vec![format!("{}: cannot be read: {why}", file.display())]);
     let read = || {
@@ -236,7 +246,7 @@ pub fn read_file(file: &Path, environment: &dyn Fn(&str) -> Option<String>) -> R
     let itself = (file.to_owned(), Print::of(file));
     match read() {
         Ok(text) => {
-            let (mut files, outcome) = parse(&text, file, environment);
+            let (mut files, outcome) = parse(&text, file, environment, secrets);
             files.push(itself);
             Reading { files, outcome }
         }
@@ -254,16 +264,17 @@ pub fn load_text(
     file: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Faults> {
-    parse(text, file, environment).1
+    parse(text, file, environment, Secrets::Needed).1
 }
 
 fn parse(
     text: &str,
     file: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
+    secrets: Secrets,
 ) -> (Vec<(PathBuf, Print)>, Result<Loaded, Faults>) {
     let mut report = Report::new(file.display().to_string());
-    let config = parse_into(text, file, environment, &mut report);
+    let config = parse_into(text, file, environment, secrets, &mut report);
     let files = report.take_files();
     let outcome = report.finish().and_then(|warnings| match config {
         Some(config) => Ok(Loaded { config, warnings }),
@@ -277,6 +288,7 @@ fn parse_into(
     text: &str,
     file: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
+    secrets: Secrets,
     report: &mut Report,
 ) -> Option<Config> {
     let tree = tree::parse(text, report)?;
@@ -284,7 +296,7 @@ fn parse_into(
     // A file with faults of structure is looked at for others as well, by what is left of it; nothing of that is used.
     let raw = if report.is_clean() { read(text, report) } else { serde_json::from_value(sound.json).ok() };
     let directory = file.parent().unwrap_or(Path::new(""));
-    resolve::resolve(&raw?, &Place::root(&sound.node), directory, environment, report)
+    resolve::resolve(&raw?, &Place::root(&sound.node), directory, environment, secrets, report)
 }
 
 /// The values, as `serde_saphyr` reads them.

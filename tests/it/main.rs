@@ -18,6 +18,7 @@ mod attacks;
 mod chart;
 mod clients;
 mod clock;
+mod doctor;
 mod endpoints;
 mod fleet;
 mod fleet_faults;

@@ -215,8 +215,7 @@ async fn apps_come_and_go() {
     assert_eq!(sluis.metric(counted).await, 0.0, "it begins anew");
 }
 
-/// [F3] Keys rotate while it runs: the new one signs and seals, nobody is logged out, and
-/// the old one can go once nothing needs it, with all that it signed.
+/// [F3] Keys rotate while it runs: the new one signs and seals, nobody is logged out, and the old one can go once nothing needs it, with all that it signed.
 #[tokio::test]
 async fn keys_rotate_without_a_restart() {
     let app = Demo::start();
@@ -286,4 +285,88 @@ async fn logs_change_and_rotate() {
     assert!(sluis.audit().iter().any(|e| e["event"] == "user_blocked"), "{:?}", sluis.audit());
     let old = std::fs::read_to_string(rotated).unwrap();
     assert!(old.contains("\"started\"") && !old.contains("user_blocked"), "{old}");
+}
+
+/// What an upstream of [`two_upstreams`] was told: its name, and which header named the user.
+async fn serve_named(name: &'static str) -> std::net::SocketAddr {
+    use axum::{Router, http::HeaderMap, routing::get};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let login = || async {
+        let cookie = ("set-cookie", "sid=1; Path=/; HttpOnly");
+        (axum::http::StatusCode::FOUND, [cookie, ("location", "/")])
+    };
+    let tell = move |headers: HeaderMap| async move {
+        let told = ["x-one", "x-two"].into_iter().filter(|told| headers.contains_key(*told));
+        format!("{name} {}", told.collect::<Vec<_>>().join(","))
+    };
+    let router = Router::new().route("/login", get(|| async { "a form" }).post(login)).fallback(tell);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+/// [F3 I9] A hundred reloads under load: each request goes by one configuration only, upstream and header together, and
+/// not one fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_request_goes_by_one_configuration() {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    };
+    let (first, second) = (serve_named("one").await, serve_named("two").await);
+    let one = format!("upstreams: [\"http://{first}\"]\n    headers: {{ preset: none, user: X-One }}\n");
+    let two = format!("upstreams: [\"http://{second}\"]\n    headers: {{ preset: none, user: X-Two }}\n");
+    let apps = format!(
+        "
+apps:
+  - id: ecd
+    hosts: [\"*\"]
+    {one}    login: {{ page: /login, watch: [{{ path: /login, user_field: username }}], success: {{ status: 302 }} }}
+    anonymous: [/login]
+    logout: [/logout]
+    policy: [{{ exempt: test }}]
+"
+    );
+    let mut sluis = Sluis::start(&apps);
+    let mut browser = sluis.browser();
+    assert_eq!(sluis.password(&mut browser, "anna").await.location(), "/");
+    let over = Arc::new(AtomicBool::new(false));
+    let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (mut browser, over, counts) = (browser.clone(), Arc::clone(&over), Arc::clone(&counts));
+            tokio::spawn(async move {
+                while !over.load(Ordering::SeqCst) {
+                    let answer = browser.get("/").await;
+                    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+                    match answer.body.as_str() {
+                        "one x-one" => counts[0].fetch_add(1, Ordering::SeqCst),
+                        "two x-two" => counts[1].fetch_add(1, Ordering::SeqCst),
+                        mixed => panic!("{mixed}"),
+                    };
+                }
+            })
+        })
+        .collect();
+    let (before, _) = footprint(sluis.process.id());
+    for round in 0..100 {
+        let (old, new) = if round % 2 == 0 { (&one, &two) } else { (&two, &one) };
+        sluis.reload(old, new).await;
+    }
+    over.store(true, Ordering::SeqCst);
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert!(counts.iter().all(|count| count.load(Ordering::SeqCst) > 50), "{counts:?}");
+    let (after, files) = footprint(sluis.process.id());
+    assert!(after < before + (64 << 20), "grew from {before} to {after} bytes");
+    assert!(files < 300, "{files} open files");
+}
+
+/// Resident memory in bytes, and open files.
+fn footprint(pid: u32) -> (u64, usize) {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+    let memory = line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024;
+    (memory, std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count())
 }

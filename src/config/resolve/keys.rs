@@ -5,7 +5,10 @@ use std::collections::HashSet;
 use super::{Place, Reader};
 use crate::{
     base::{keyring::MIN_MASTER_BYTES, secret::SecretBytes},
-    config::raw::{Key, KeyReference},
+    config::{
+        Secrets,
+        raw::{Key, KeyReference},
+    },
 };
 
 const ALLOWED: &str =
@@ -57,6 +60,11 @@ fn text_of(
     let name = match key {
         Key::Reference(KeyReference::File(file)) => {
             let place = place.key("file");
+            let path = reader.directory.join(file);
+            if reader.secrets == Secrets::MayBeMissing && !path.exists() {
+                reader.missing_secret(&place, format!("{} is not here", path.display()));
+                return None;
+            }
             let bytes = reader.readable(file, &place)?;
             reader.check_mode(&reader.directory.join(file), &place);
             let text = String::from_utf8(bytes).unwrap_or_default();
@@ -85,7 +93,7 @@ fn text_of(
         let text = format!(
             "the environment variable {name} is not set; allowed: one that is (`sluis keys generate` makes a key)"
         );
-        reader.report.fault(place, text.replace("  ", " "));
+        reader.missing_secret(place, text.replace("  ", " "));
     }
     value.map(crate::base::secret::SecretString::new)
 }

@@ -23,7 +23,7 @@ use ipnet::IpNet;
 use regex::{Regex, RegexBuilder};
 
 use super::{
-    Config,
+    Config, Secrets,
     fault::{Place, Report},
     raw::Raw,
     value::{self, Size, Span, show_duration, show_size},
@@ -36,9 +36,10 @@ pub fn resolve(
     root: &Place<'_>,
     directory: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
+    secrets: Secrets,
     report: &mut Report,
 ) -> Option<Config> {
-    let mut reader = Reader { report, directory, environment };
+    let mut reader = Reader { report, directory, environment, secrets };
     let store = server::store(&mut reader, raw.store.as_ref(), &root.key("store"));
     let listen = server::listen(&mut reader, raw, root, store.as_ref());
     let trusted_proxies = reader.networks(&raw.trusted_proxies, &root.key("trusted_proxies"));
@@ -67,6 +68,7 @@ struct Reader<'r> {
     report: &'r mut Report,
     directory: &'r Path,
     environment: &'r dyn Fn(&str) -> Option<String>,
+    secrets: Secrets,
 }
 
 impl Reader<'_> {
@@ -161,6 +163,14 @@ impl Reader<'_> {
                 self.report.fault(place, text);
                 None
             }
+        }
+    }
+
+    /// A secret is not here: a fault, unless it need not be.
+    fn missing_secret(&mut self, place: &Place<'_>, text: impl std::fmt::Display) {
+        match self.secrets {
+            Secrets::Needed => self.report.fault(place, text),
+            Secrets::MayBeMissing => self.report.warn(place, text),
         }
     }
 

@@ -42,11 +42,21 @@ async fn take(pool: &Pool, group: &Group, backend: &Backend) {
 }
 
 async fn ask(group: &Group, backend: &Backend, path: &str) -> io::Result<u16> {
+    ask_as(group, backend, path, &group.template.own_name).await
+}
+
+/// The same under another `Host`.
+pub(super) async fn ask_as(
+    group: &Group,
+    backend: &Backend,
+    path: &str,
+    host: &http::HeaderValue,
+) -> io::Result<u16> {
     let transport = group.template.dialer.dial(backend.address).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(transport)).await.map_err(io::Error::other)?;
     let request = http::Request::get(path)
-        .header(header::HOST, &group.template.own_name)
+        .header(header::HOST, host)
         .header(header::USER_AGENT, "sluis-health")
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
@@ -60,4 +70,4 @@ async fn ask(group: &Group, backend: &Backend, path: &str) -> io::Result<u16> {
     Ok(answer.map_err(io::Error::other)?.status().as_u16())
 }
 
-const LONGEST: Duration = Duration::from_secs(10);
+pub(super) const LONGEST: Duration = Duration::from_secs(10);

@@ -12,6 +12,7 @@
 //! addresses, and pingora's connections to it, except where it is verified by other roots from now on.
 
 mod dial;
+pub mod examine;
 mod health;
 #[cfg(test)]
 mod tests;
