@@ -294,7 +294,7 @@ async fn serve_named(name: &'static str) -> std::net::SocketAddr {
     let address = listener.local_addr().unwrap();
     let login = || async {
         let cookie = ("set-cookie", "sid=1; Path=/; HttpOnly");
-        (axum::http::StatusCode::FOUND, [cookie, ("location", "/")])
+        (StatusCode::FOUND, [cookie, ("location", "/")])
     };
     let tell = move |headers: HeaderMap| async move {
         let told = ["x-one", "x-two"].into_iter().filter(|told| headers.contains_key(*told));
