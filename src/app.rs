@@ -4,6 +4,7 @@
 //! Order matters at the start: whatever can fail (keys, store, ports, certificates) fails before the first client is
 //! answered, and every revocation that still matters is in memory before a session can be believed (I3).
 
+mod auditing;
 mod build;
 mod descriptors;
 pub mod doctor;
@@ -47,6 +48,8 @@ use crate::{
     session::live::Live,
     store::{self, SharedStore},
 };
+
+pub use auditing::open_auditor;
 
 /// How often it is counted what is in memory.
 const COUNT_EVERY: Duration = Duration::from_secs(15);
@@ -178,7 +181,7 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
     drop(stop);
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(lasting.replica.leave());
     lasting.auditor.record(&Event::Server { what: "stopping" }, &Subject::default());
-    lasting.auditor.flush();
+    lasting.auditor.close();
     tracing::info!("stopped");
     Ok(())
 }

@@ -245,6 +245,12 @@ pub struct Metrics {
     pub connections: By<Listener, IntGauge>,
     /// `sluis_audit_failures_total`: events that could not be written.
     pub audit_failures: IntCounter,
+    /// `sluis_audit_failing`: 1 while the audit log cannot be written.
+    pub audit_failing: IntGauge,
+    /// `sluis_audit_sequence`: number of the last line of this replica's chain.
+    pub audit_sequence: IntGauge,
+    /// `sluis_audit_checkpoint_sequence`: number of the last checkpoint.
+    pub audit_checkpoint: IntGauge,
     /// `sluis_clock_jumps_total`: jumps of the wall clock against the monotonic one.
     pub clock_jumps: IntCounter,
     /// `sluis_code_drift_seconds`: how far phones are ahead (+) of our clock, in the median over users.
@@ -338,6 +344,17 @@ impl Metrics {
                 r,
                 "sluis_audit_failures_total",
                 "Audit events that could not be written.",
+            ),
+            audit_failing: gauge(r, "sluis_audit_failing", "1 while the audit log cannot be written."),
+            audit_sequence: gauge(
+                r,
+                "sluis_audit_sequence",
+                "Number of the last line of this replica's chain of audit lines.",
+            ),
+            audit_checkpoint: gauge(
+                r,
+                "sluis_audit_checkpoint_sequence",
+                "Number of the last checkpoint in this replica's chain of audit lines.",
             ),
             clock_jumps: counter(
                 r,

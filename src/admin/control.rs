@@ -231,7 +231,7 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status = match &self {
             Self::NoUser { .. } => StatusCode::NOT_FOUND,
-            Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Store(_) | Self::Audit(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::WhichRealm(_) | Self::NoRealm(_) | Self::BadName(..) => StatusCode::BAD_REQUEST,
         };
         (status, Json(Problem { title: self.to_string(), hint: self.hint() })).into_response()

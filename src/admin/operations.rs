@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    audit::{Auditor, Event, Subject},
+    audit::{Auditor, Event, Subject, Unwritten},
     base::clock::{SharedClock, UnixMillis},
     config::{App, app::Then},
     identity::name,
@@ -153,6 +153,9 @@ pub enum Failure {
     /// The store could not answer; the act has perhaps not come about.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The audit log cannot be written, and `audit.on_failure` is `deny`.
+    #[error(transparent)]
+    Audit(#[from] Unwritten),
 }
 
 impl Failure {
@@ -164,6 +167,9 @@ impl Failure {
             Self::BadName(..) => "give the name as it is typed at the login".to_owned(),
             Self::NoUser { .. } => "`sluis user list PART` searches the users that have been seen".to_owned(),
             Self::Store(_) => "the server's log says more; try again when the store is back".to_owned(),
+            Self::Audit(_) => {
+                "make room for it: nothing is changed without it (`audit.on_failure: deny`)".to_owned()
+            }
         }
     }
 }
@@ -225,11 +231,12 @@ impl Operations {
     /// # Errors
     /// When there is no such user, or the store fails.
     pub async fn reset(&self, typed: &str, realm: Option<&str>, actor: &str) -> Result<ResetDone, Failure> {
+        self.auditor.ready()?;
         let user = self.find(typed, realm).await?;
         self.met(&user).await?;
         let now = self.clock.now();
         let removed = self.store.reset(&user, now, now.plus(self.longest_proof())).await?;
-        self.record(&Event::UserReset, Some(&user), actor).await;
+        self.record(&Event::UserReset, Some(&user), actor).await?;
         Ok(ResetDone { realm: user.realm.as_str().to_owned(), name: user.name.as_str().to_owned(), removed })
     }
 
@@ -245,9 +252,10 @@ impl Operations {
         blocked: bool,
         actor: &str,
     ) -> Result<UserRow, Failure> {
+        self.auditor.ready()?;
         let user = self.find(typed, realm).await?;
         self.store.set_blocked(&user, blocked, self.clock.now()).await?;
-        self.record(&Event::UserBlocked { blocked }, Some(&user), actor).await;
+        self.record(&Event::UserBlocked { blocked }, Some(&user), actor).await?;
         Ok(row(&self.met(&user).await?, self.clock.now()))
     }
 
@@ -273,8 +281,9 @@ impl Operations {
     /// # Errors
     /// When the file exists, cannot be written, or the store fails.
     pub async fn backup(&self, to: PathBuf, actor: &str) -> Result<(), Failure> {
+        self.auditor.ready()?;
         self.store.backup(to).await?;
-        self.record(&Event::StoreCopied, None, actor).await;
+        self.record(&Event::StoreCopied, None, actor).await?;
         Ok(())
     }
 
@@ -324,12 +333,10 @@ impl Operations {
         limits.max().unwrap_or_default().max(SHORTEST_MEMORY).saturating_add(MARGIN)
     }
 
-    /// The event is on the disk when this answers.
-    async fn record(&self, event: &Event, user: Option<&UserKey>, actor: &str) {
+    /// The event is on the disk when this answers, unless the sink fails and `audit.on_failure` lets that be.
+    async fn record(&self, event: &Event, user: Option<&UserKey>, actor: &str) -> Result<(), Unwritten> {
         let subject = Subject { user: user.cloned(), actor: Some(actor.to_owned()), ..Subject::default() };
-        self.auditor.record(event, &subject);
-        let auditor = self.auditor.clone();
-        let _ = tokio::task::spawn_blocking(move || auditor.flush()).await;
+        self.auditor.grant(event, &subject).await
     }
 }
 

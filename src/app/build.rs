@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use pingora::{proxy::HttpProxy, server::configuration::ServerConf};
 
 use super::{
-    keyring,
+    auditing, keyring, open_auditor,
     replica::{self, Replica},
 };
 use crate::{
@@ -58,10 +57,8 @@ impl Lasting {
         let metrics = Arc::new(Metrics::new(&ids));
         let (store, replica) = replica::open(config, clock, &metrics)?;
         let lookout = replica.lookout();
-        let auditor = Arc::new(
-            Auditor::open(&config.audit, Arc::clone(clock), metrics.audit_failures.clone())
-                .context("audit")?,
-        );
+        let auditor = open_auditor(config, &keyring, clock, &SystemRandom, auditing::meters(&metrics))?;
+        let auditor = Arc::new(auditor);
         let live = Arc::new(Live::default());
         let tunnels = Registry::new();
         let names = Names::new(config.insecure_cookies);

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     base::clock::{Clock, SystemClock},
-    config::{App, Audit, Config, HttpsListen, StoreConfig},
+    config::{App, AuditPlace, Config, HttpsListen, StoreConfig},
     proxy::upstreams::examine::examine,
 };
 
@@ -61,7 +61,7 @@ pub async fn look(config: &Config) -> Vec<Finding> {
         found.push(permissions(path));
         found.extend(room("database", path));
     }
-    if let Audit::File(path) = &config.audit {
+    if let AuditPlace::File(path) = &config.audit.place {
         found.extend(room("audit log", path));
     }
     found.push(descriptors());

@@ -171,6 +171,9 @@ impl Reloader {
         }
         let before = std::mem::replace(&mut self.present, Arc::new(next));
         let (next, lasting) = (&self.present, &self.lasting);
+        if !Arc::ptr_eq(&before.keyring, &next.keyring) {
+            lasting.auditor.rekey(&next.keyring);
+        }
         lasting.tunnels.keep(ids(&next.config), next.keyring.ids().collect());
         self.listeners.settings.replace(next.settings());
         if let Some((certificates, ready)) = self.listeners.certificates.as_deref().zip(certificate) {

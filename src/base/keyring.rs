@@ -165,6 +165,17 @@ impl Keyring {
         self.first().expand::<N>(label, parts)
     }
 
+    /// The same under the key of this id: for what must come out alike before and after a rotation, and on replicas
+    /// whose rings have the same keys in another order. `None` when it is not in the ring.
+    pub fn derive_under<const N: usize>(
+        &self,
+        id: KeyId,
+        label: &'static str,
+        parts: &[&[u8]],
+    ) -> Option<SecretBytes> {
+        Some(self.find(id)?.expand::<N>(label, parts))
+    }
+
     #[expect(clippy::indexing_slicing, reason = "a ring is never empty: `new` refuses that")]
     fn first(&self) -> &Key {
         &self.keys[0]
@@ -315,6 +326,17 @@ mod tests {
             Keyring::new(&[master(1), master(1)], random),
             Err(KeyringError::Twice { position: 2 })
         ));
+    }
+
+    #[test]
+    fn a_rotated_ring_derives_alike_under_the_old_key() {
+        let (old, rotated) = (ring(&[1]), ring(&[2, 1]));
+        let before = old.derive::<20>("totp", &[b"a"]);
+        assert_ne!(rotated.derive::<20>("totp", &[b"a"]).expose(), before.expose());
+        let after = rotated.derive_under::<20>(old.current(), "totp", &[b"a"]).unwrap();
+        assert_eq!(after.expose(), before.expose());
+        assert!(old.derive_under::<20>(rotated.current(), "totp", &[b"a"]).is_none());
+        assert_eq!(rotated.ids().collect::<Vec<_>>(), [rotated.current(), old.current()]);
     }
 
     #[test]

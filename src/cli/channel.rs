@@ -9,7 +9,6 @@ use std::{
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use prometheus::IntCounter;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
@@ -20,8 +19,11 @@ use crate::{
         operations::{Failure, Operations, ResetDone, StoreState, UserDetails, UserPage, UserRow},
     },
     app,
-    audit::Auditor,
-    base::clock::SystemClock,
+    audit::{Auditor, Meters, Setup},
+    base::{
+        clock::{SharedClock, SystemClock},
+        random::SystemRandom,
+    },
     config,
     model::{Realm, UserKey, UserName},
 };
@@ -60,7 +62,7 @@ impl Channel {
         })?;
         let clock = Arc::new(SystemClock);
         let auditor = auditor(&config).map_err(|error| {
-            Trouble::new(format!("the audit log cannot be written: {error}"))
+            Trouble::new(format!("the audit log cannot be written: {error:#}"))
                 .hint("without it nothing is changed: run this as the user of the server, or as root")
         })?;
         let actor = actor(rustix::process::geteuid().as_raw());
@@ -141,12 +143,15 @@ impl From<Failure> for Trouble {
 }
 
 /// Standard output is for results here: what a server would write there goes to standard error.
-fn auditor(config: &config::Config) -> io::Result<Auditor> {
-    let failures = IntCounter::new("failures", "not shown").map_err(io::Error::other)?;
-    match &config.audit {
-        config::Audit::Stdout => Auditor::to(Box::new(io::stderr()), Arc::new(SystemClock), failures),
-        place => Auditor::open(place, Arc::new(SystemClock), failures),
+fn auditor(config: &config::Config) -> anyhow::Result<Auditor> {
+    let clock: SharedClock = Arc::new(SystemClock);
+    let keyring = app::keyring(config)?;
+    let (meters, random) = (Meters::unseen()?, &SystemRandom);
+    if config.audit.place != config::AuditPlace::Stdout {
+        return app::open_auditor(config, &keyring, &clock, random, meters);
     }
+    let setup = Setup { keyring: &keyring, replica: "cli", clock, random, meters };
+    Ok(Auditor::to(Box::new(io::stderr()), config.audit.on_failure, setup)?)
 }
 
 fn denied(path: &Path) -> Trouble {

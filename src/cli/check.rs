@@ -6,7 +6,7 @@ use super::{ConfigFile, Done, Trouble, read_with, say, written};
 use crate::{
     app,
     config::{
-        App, Audit, Config, Secrets, StoreConfig,
+        App, Audit, AuditPlace, Config, OnFailure, Secrets, StoreConfig,
         app::{Enrol, PathPattern, Rule, Success, Then, UserField},
     },
     model::Method,
@@ -72,19 +72,38 @@ fn summary(config: &Config) -> Vec<String> {
             StoreConfig::Memory => "memory: everything is forgotten at a stop".to_owned(),
         },
     );
-    line(
-        "audit",
-        match &config.audit {
-            Audit::Stdout => "standard output".to_owned(),
-            Audit::File(path) => path.display().to_string(),
-        },
-    );
+    line("audit", describe_audit(&config.audit));
     line("keys", format!("{}, the first signs", config.keys.len()));
     for app in &config.apps {
         lines.push(String::new());
         lines.extend(describe(app));
     }
     lines
+}
+
+fn describe_audit(audit: &Audit) -> String {
+    let mut text = match &audit.place {
+        AuditPlace::Stdout => "standard output".to_owned(),
+        AuditPlace::File(path) => path.display().to_string(),
+        AuditPlace::Syslog(target) => format!("syslog at {target}"),
+    };
+    if let Some(target) = &audit.copy {
+        text.push_str(&format!(", a copy to syslog at {target}"));
+    }
+    let rotate = &audit.rotate;
+    if let Some(size) = rotate.size {
+        text.push_str(&format!(", a new file at {} KiB", size >> 10));
+    }
+    if let Some(every) = rotate.every {
+        text.push_str(&format!(", a new file every {}", span(every)));
+    }
+    if let Some(keep) = rotate.keep {
+        text.push_str(&format!(", old ones deleted after {} days", keep.as_secs() / 86_400));
+    }
+    if audit.on_failure == OnFailure::Deny {
+        text.push_str("; nobody logs in while it cannot be written");
+    }
+    text
 }
 
 fn describe(app: &App) -> Vec<String> {

@@ -3,6 +3,7 @@
 //! Whatever goes wrong ends as one readable message on standard error with what to do next, and exit code 1 (2 for a
 //! wrong command line). Standard output has results only, so that it can be piped.
 
+mod audit;
 mod channel;
 mod check;
 mod demo;
@@ -59,6 +60,8 @@ enum Command {
     Backup(users::Backup),
     /// Move to another store
     Store(store::Options),
+    /// Verify and search the audit log
+    Audit(audit::Options),
     /// Make master keys
     Keys(keys::Options),
     /// Print completions for a shell
@@ -132,6 +135,7 @@ fn run(command: Command, out: &mut dyn Write) -> Done {
         Command::User(options) => users::run(&options, out),
         Command::Backup(options) => users::backup(&options, out),
         Command::Store(options) => store::run(&options, out),
+        Command::Audit(options) => audit::run(&options, out),
         Command::Keys(options) => keys::run(&options, out),
         Command::Completions { shell } => {
             let mut text = Vec::new();

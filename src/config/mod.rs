@@ -62,7 +62,7 @@ pub struct Config {
     pub shutdown: Shutdown,
     /// Logging.
     pub log: Log,
-    /// Where audit events go.
+    /// The audit log.
     pub audit: Audit,
     /// The protected sites.
     pub apps: Vec<Arc<App>>,
@@ -178,13 +178,71 @@ pub struct Log {
     pub json: bool,
 }
 
-/// Where audit events go, as JSON lines.
+/// The audit log.
 #[derive(Clone, Debug)]
-pub enum Audit {
+pub struct Audit {
+    /// Where it goes.
+    pub place: AuditPlace,
+    /// A copy of what goes to a file.
+    pub copy: Option<SyslogTarget>,
+    /// What happens while it cannot be written.
+    pub on_failure: OnFailure,
+    /// Rotation and retention of a file.
+    pub rotate: Rotate,
+}
+
+/// Where audit events go, as JSON lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditPlace {
     /// Standard output.
     Stdout,
     /// Appended to a file (mode 0600).
     File(PathBuf),
+    /// A syslog daemon (RFC 5424).
+    Syslog(SyslogTarget),
+}
+
+/// How a syslog daemon is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SyslogTarget {
+    /// Datagrams to a Unix socket, mostly `/dev/log`.
+    Unix(PathBuf),
+    /// `host:port` (RFC 5426).
+    Udp(String),
+    /// `host:port`, with octet counting (RFC 6587).
+    Tcp(String),
+}
+
+impl std::fmt::Display for SyslogTarget {
+    /// As it is typed.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Udp(to) => write!(f, "udp:{to}"),
+            Self::Tcp(to) => write!(f, "tcp:{to}"),
+        }
+    }
+}
+
+/// What happens while the audit log cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnFailure {
+    /// People log in; what is missing is counted, logged, and told in the chain later.
+    #[default]
+    Continue,
+    /// Logins, challenges, enrolments and administration are answered with 503. Running sessions go on.
+    Deny,
+}
+
+/// When a file makes room for a new one, and for how long the old ones stay. `None`: never, for ever.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rotate {
+    /// At this size in bytes.
+    pub size: Option<u64>,
+    /// At this age.
+    pub every: Option<Duration>,
+    /// Rotated files that are older are deleted.
+    pub keep: Option<Duration>,
 }
 
 /// A configuration and what is questionable in it.

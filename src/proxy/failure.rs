@@ -39,6 +39,8 @@ pub enum Cause {
     Store,
     /// This replica may have missed a revocation.
     Blind,
+    /// The audit log cannot be written, and nothing may be granted without it.
+    Audit,
     /// No upstream is well.
     NoUpstream,
     /// The upstream could not be reached, broke off, or spoke no HTTP.
@@ -65,7 +67,7 @@ impl Cause {
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
-            Self::Store | Self::Blind | Self::NoUpstream => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Store | Self::Blind | Self::Audit | Self::NoUpstream => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamTooSlow(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::ClientGone => return None,
@@ -89,6 +91,7 @@ impl Cause {
             Self::ForeignOrigin => "foreign_origin",
             Self::Store => "store",
             Self::Blind => "blind",
+            Self::Audit => "audit",
             Self::NoUpstream => "no_upstream",
             Self::Upstream(_) => "upstream",
             Self::UpstreamTooSlow(_) => "upstream_too_slow",
@@ -115,7 +118,7 @@ impl Cause {
             }
             Self::UnknownHost => Some(Reason::UnknownHost),
             Self::Blocked => Some(Reason::Blocked),
-            Self::Store => Some(Reason::Unavailable),
+            Self::Store | Self::Audit => Some(Reason::Unavailable),
             Self::Blind => Some(Reason::Blind),
             _ => None,
         }
@@ -186,11 +189,12 @@ impl Cause {
 
     /// The cause behind a name that [`Self::into_error`] gave to an error.
     fn carried(name: &str) -> Self {
-        const CARRIED: [Cause; 8] = [
+        const CARRIED: [Cause; 9] = [
             Cause::Malformed("refused while forwarding"),
             Cause::ClientTooSlow,
             Cause::BodyTooLarge,
             Cause::Store,
+            Cause::Audit,
             Cause::NoUpstream,
             Cause::Blocked,
             Cause::ClientGone,

@@ -201,6 +201,8 @@ impl Proxy {
             site.metrics.first_factor.count(FirstFactor::Unavailable);
             cause
         };
+        // Before the app sees the password: what cannot be recorded does not happen.
+        self.parts.auditor.ready().map_err(|_| unavailable(Cause::Audit))?;
         if self.is_logged_in_already(session, &attempt).await.map_err(unavailable)? {
             attempt.scopes.clear();
             attempt.opened.clear();

@@ -33,7 +33,7 @@ impl Proxy {
             device: Some(session.device),
             client: Some(arrival.client),
             request_id: Some(arrival.id.clone()),
-            actor: None,
+            ..Subject::default()
         };
         self.parts.auditor.record(&Event::SessionEnded, &subject);
         Ok(cookies)

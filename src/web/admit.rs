@@ -41,9 +41,20 @@ pub(super) async fn complete(visitor: &Visitor, pending: Pending, proof: Proof) 
     }
     if begins {
         counters.sessions_started.count(SessionGround::Factor);
-        visitor.record(&Event::SessionStarted { ground: "factor" }, &user, device);
+        visitor.grant(&Event::SessionStarted { ground: "factor" }, &user, device).await?;
     }
     Ok(Answer::SeeOther { to: admission.target, cookies: admission.cookies })
+}
+
+/// Records a second factor that was passed: before anything is granted for it. Where a session begins, that event is
+/// waited for, and comes after this one.
+pub(super) async fn passed(visitor: &Visitor, pending: &Pending, method: Method) -> Result<(), Fault> {
+    let event = Event::SecondFactorPassed { method };
+    if pending.purpose == Purpose::Login {
+        visitor.record(&event, &pending.user, pending.device);
+        return Ok(());
+    }
+    visitor.grant(&event, &pending.user, pending.device).await
 }
 
 /// What a verdict other than "proved" leads to, counted and recorded. A wrong answer gives the problem to show

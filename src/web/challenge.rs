@@ -13,7 +13,6 @@ use super::{
     visitor::Visitor,
 };
 use crate::{
-    audit::Event,
     factor::Verdict,
     metrics::{Challenge, Enrolment},
     model::Method,
@@ -59,6 +58,8 @@ async fn check(visitor: &Visitor, body: Body) -> Result<Answer, Fault> {
     if code.is_empty() {
         return form(visitor, &pending, Some(admit::empty(visitor.language)));
     }
+    // Before the code is looked at: a code that cannot be recorded is not spent.
+    visitor.pages.auditor.ready()?;
     let challenges = &visitor.pages.metrics.challenges;
     let verdict = visitor.pages.totp.verify(&pending.user, &code).await.inspect_err(|_| {
         challenges.count(Method::Totp, Challenge::Unavailable);
@@ -67,7 +68,7 @@ async fn check(visitor: &Visitor, body: Body) -> Result<Answer, Fault> {
         Verdict::Proved(proof) => {
             let method = proof.method();
             challenges.count(method, Challenge::Passed);
-            visitor.record(&Event::SecondFactorPassed { method }, &pending.user, pending.device);
+            admit::passed(visitor, &pending, method).await?;
             admit::complete(visitor, pending, proof).await
         }
         verdict => {

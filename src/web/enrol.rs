@@ -84,6 +84,8 @@ async fn check(visitor: &Visitor, body: Body) -> Result<Answer, Fault> {
     if code.is_empty() {
         return form(visitor, &candidate, Some(&name), Some(admit::empty(visitor.language)));
     }
+    // Before the code is looked at: what cannot be recorded does not happen.
+    visitor.pages.auditor.ready()?;
     let (user, device) = (candidate.user().clone(), candidate.device());
     let room = candidate.room(visitor.visit.app.totp.at_most);
     let count = |outcome| visitor.pages.metrics.enrolments.count(Method::Totp, outcome);
@@ -179,14 +181,17 @@ fn demand_open(visitor: &Visitor, user: &UserKey) -> Result<(), Fault> {
 
 async fn enrolled(visitor: &Visitor, candidate: Candidate, proof: Proof) -> Result<Answer, Fault> {
     let event = Event::AuthenticatorEnrolled { method: proof.method() };
-    visitor.record(&event, candidate.user(), candidate.device());
     match candidate {
         Candidate::First(pending) => {
-            let event = Event::SecondFactorPassed { method: proof.method() };
+            // What follows is waited for, and comes after this one.
             visitor.record(&event, &pending.user, pending.device);
+            admit::passed(visitor, &pending, proof.method()).await?;
             admit::complete(visitor, pending, proof).await
         }
-        Candidate::Another(_) => Ok(Answer::page(StatusCode::OK, done(visitor.frame()).render()?)),
+        Candidate::Another(_) => {
+            visitor.grant(&event, candidate.user(), candidate.device()).await?;
+            Ok(Answer::page(StatusCode::OK, done(visitor.frame()).render()?))
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use axum::{
 };
 
 use super::{errors, visitor::Visitor};
-use crate::store::StoreError;
+use crate::{audit::Unwritten, store::StoreError};
 
 /// When a store that is away may be back.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -52,8 +52,16 @@ pub(super) enum Fault {
     ForeignForm,
     /// The store could not answer: nothing was decided (I9).
     Store(StoreError),
+    /// The audit log cannot be written, and nothing may be granted without it.
+    Audit,
     /// Something that should not happen; the text is for the log.
     Internal(String),
+}
+
+impl From<Unwritten> for Fault {
+    fn from(_: Unwritten) -> Self {
+        Self::Audit
+    }
 }
 
 impl From<StoreError> for Fault {
@@ -81,6 +89,10 @@ impl Fault {
             }
             Self::Store(error) => {
                 tracing::error!(%request_id, %error, "the store failed; nothing was decided");
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Audit => {
+                tracing::error!(%request_id, "the audit log cannot be written: nothing is granted");
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Internal(error) => {

@@ -104,15 +104,26 @@ impl Visitor {
 
     /// Writes an audit event about `user`.
     pub fn record(&self, event: &Event, user: &UserKey, device: DeviceId) {
-        let subject = Subject {
+        self.pages.auditor.record(event, &self.subject(user, device));
+    }
+
+    /// Writes an audit event that grants something to `user`, before that is granted.
+    ///
+    /// # Errors
+    /// When the audit log cannot be written and `audit.on_failure` is `deny`: nothing may be granted.
+    pub async fn grant(&self, event: &Event, user: &UserKey, device: DeviceId) -> Result<(), Fault> {
+        Ok(self.pages.auditor.grant(event, &self.subject(user, device)).await?)
+    }
+
+    fn subject(&self, user: &UserKey, device: DeviceId) -> Subject {
+        Subject {
             app: Some(self.visit.app.id.clone()),
             user: Some(user.clone()),
             device: Some(device),
             client: Some(self.visit.client),
             request_id: Some(self.visit.request_id.clone()),
-            actor: None,
-        };
-        self.pages.auditor.record(event, &subject);
+            ..Subject::default()
+        }
     }
 
     /// The one place where what a handler decided becomes an answer.

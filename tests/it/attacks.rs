@@ -142,7 +142,14 @@ async fn the_audit_log_has_no_secrets() {
     sluis.browser().post("/login", &wrong).await;
     let code = authenticator.code_at(sluis.clock.now_secs());
     anna.get("/?token=in-the-query").await;
-    let log = std::fs::read_to_string(sluis.file("audit.jsonl")).unwrap();
+    let mut events = sluis.audit();
+    // Six digits in a row are in any hash, now and then.
+    for line in &mut events {
+        for hash in ["prev", "mac", "signature", "public_key"] {
+            line.as_object_mut().unwrap().remove(hash);
+        }
+    }
+    let log = serde_json::Value::from(events).to_string();
     assert!(log.contains("first_factor"), "{log}");
     let secrets = ["anna-secret", "wr0ng-secret", "in-the-query", &code, authenticator.key()];
     for secret in secrets.into_iter().chain(anna.jar.values().map(String::as_str)) {

@@ -15,6 +15,7 @@
 mod support;
 
 mod attacks;
+mod audit;
 mod chart;
 mod clients;
 mod clock;

@@ -70,7 +70,7 @@ async fn a_reload_changes_what_it_says_and_cuts_nothing() {
     assert!(browser.get("/.sluis/logout").await.status.is_client_error(), "a path of the app's now");
     assert!(echoes(&mut socket).await);
     assert_eq!(slow.await.unwrap().unwrap().text().await.unwrap(), "at last\n", "nothing in flight was cut");
-    assert!(sluis.audit().iter().any(|e| e["event"] == "server" && e["reason"] == "reloaded"));
+    assert!(sluis.audit().iter().any(|e| e["event"] == "server" && e["detail"] == "reloaded"));
     assert_eq!(sluis.metric("sluis_configuration_differs").await, 0.0);
 }
 
@@ -138,7 +138,7 @@ async fn a_bad_configuration_changes_nothing_and_is_told() {
     assert_eq!(ready.status(), StatusCode::OK, "what runs, runs");
     let ready = ready.text().await.unwrap();
     assert!(ready.contains("[!]configuration doubtful: refused at"), "{ready}");
-    assert!(sluis.audit().iter().any(|e| e["reason"] == "reload_refused" && e["outcome"] == "failure"));
+    assert!(sluis.audit().iter().any(|e| e["detail"] == "reload_refused" && e["outcome"] == "failure"));
 
     sluis.edit("    polici: 1\n", "");
     sluis.reload("drain: soon", "drain: 19s").await;

@@ -20,7 +20,8 @@ pub use listen::{Https, Listen, Proxy};
 pub use login::{Login, Name, Success, Watch, Whoami};
 pub use policy::{Enrol, Judged, Match, Method, Require, Rule};
 pub use server::{
-    Audit, Format, Key, KeyReference, Limits, Log, Redis, RedisTls, Revocation, Shutdown, Store,
+    Audit, AuditSettings, AuditWord, Format, Key, KeyReference, Limits, Log, OnFailure, Redis, RedisTls,
+    Revocation, Shutdown, Store,
 };
 
 /// Configuration of Sluis, a reverse proxy that puts multi-factor authentication in front of legacy web apps.
@@ -63,7 +64,7 @@ pub struct Raw {
     /// What is logged, and how. Logs go to standard error.
     #[serde(default)]
     pub log: Log,
-    /// Where audit events go, as JSON lines: `stdout`, or a file.
+    /// The audit log, as JSON lines: the word `stdout`, or a mapping.
     #[serde(default)]
     pub audit: Audit,
     /// The protected apps; at least one.

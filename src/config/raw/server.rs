@@ -240,13 +240,57 @@ pub enum Format {
     Text,
 }
 
-/// Where audit events go.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+/// Where audit events go: a word, or more.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
 pub enum Audit {
     /// Standard output.
-    #[default]
+    Word(AuditWord),
+    /// A place, and how it is looked after.
+    Settings(AuditSettings),
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self::Word(AuditWord::Stdout)
+    }
+}
+
+/// A place that needs no name.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditWord {
+    /// Standard output.
     Stdout,
-    /// Appended to a file (mode 0600).
-    File(String),
+}
+
+/// The audit log.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditSettings {
+    /// Appended to this file (made with mode 0600). Without this and `syslog`: standard output.
+    pub file: Option<String>,
+    /// To a syslog daemon (RFC 5424): `unix:/dev/log`, `udp:HOST:PORT` or `tcp:HOST:PORT` (octet counting). Beside
+    /// `file`: a copy, which is not waited for.
+    pub syslog: Option<String>,
+    /// While it cannot be written, `continue`: people log in, and what is missing is counted; `deny`: logins,
+    /// challenges, enrolments and administration are answered with 503.
+    pub on_failure: OnFailure,
+    /// A file of this size makes room for a new one. 64KiB to 1TiB.
+    pub rotate_size: Option<Size>,
+    /// So does one of this age. 1m to 400d.
+    pub rotate_every: Option<Span>,
+    /// Rotated files that are older are deleted. 1d to 36500d.
+    pub keep: Option<Span>,
+}
+
+/// What happens while the audit log cannot be written.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// People log in; what is missing is counted.
+    #[default]
+    Continue,
+    /// Nobody logs in.
+    Deny,
 }

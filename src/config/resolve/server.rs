@@ -12,7 +12,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::{Place, Reader};
 use crate::config::{
-    Audit, HttpListen, HttpsListen, Limits, Listen, Log, ProxyProtocol, Revocation, Shutdown, StoreConfig,
+    self, Audit, HttpListen, HttpsListen, Limits, Listen, Log, OnFailure, ProxyProtocol, Revocation, Rotate,
+    Shutdown, StoreConfig, SyslogTarget,
     fault::show,
     raw::{self, Raw},
 };
@@ -275,10 +276,60 @@ pub fn log(reader: &mut Reader<'_>, typed: &raw::Log, place: &Place<'_>) -> Log 
     Log { filter: typed.filter.clone(), json: matches!(typed.format, raw::Format::Json) }
 }
 
-/// Where audit events go.
+/// The audit log.
 pub fn audit(reader: &mut Reader<'_>, typed: &raw::Audit, place: &Place<'_>) -> Audit {
-    match typed {
-        raw::Audit::Stdout => Audit::Stdout,
-        raw::Audit::File(file) => Audit::File(reader.writable(file, &place.key("file"))),
+    let default = raw::AuditSettings::default();
+    let typed = match typed {
+        raw::Audit::Word(raw::AuditWord::Stdout) => &default,
+        raw::Audit::Settings(settings) => settings,
+    };
+    let at = |key| place.key(key);
+    let syslog = typed.syslog.as_ref().and_then(|syslog| syslog_target(reader, syslog, &at("syslog")));
+    let (to, copy) = match (&typed.file, syslog) {
+        (Some(file), copy) => (config::AuditPlace::File(reader.writable(file, &at("file"))), copy),
+        (None, Some(target)) => (config::AuditPlace::Syslog(target), None),
+        (None, None) => (config::AuditPlace::Stdout, None),
+    };
+    let rotate = Rotate {
+        size: typed.rotate_size.as_ref().map(|s| reader.size(s, &at("rotate_size"), 64 << 10..=1 << 40)),
+        every: typed
+            .rotate_every
+            .as_ref()
+            .map(|s| reader.duration(s, &at("rotate_every"), MINUTE..=400 * 24 * HOUR)),
+        keep: typed.keep.as_ref().map(|s| reader.duration(s, &at("keep"), 24 * HOUR..=36_500 * 24 * HOUR)),
+    };
+    if rotate != Rotate::default() && typed.file.is_none() {
+        reader.report.fault(
+            place,
+            "rotate_size, rotate_every and keep are for a file; allowed: with the key file only",
+        );
+    } else if rotate.keep.is_some() && rotate.size.is_none() && rotate.every.is_none() {
+        reader.report.warn(
+            &at("keep"),
+            "nothing is ever deleted: only files that Sluis has rotated are; set rotate_size or rotate_every, or let \
+             logrotate do both",
+        );
     }
+    let on_failure = match typed.on_failure {
+        raw::OnFailure::Continue => OnFailure::Continue,
+        raw::OnFailure::Deny => OnFailure::Deny,
+    };
+    Audit { place: to, copy, on_failure, rotate }
+}
+
+fn syslog_target(reader: &mut Reader<'_>, typed: &str, place: &Place<'_>) -> Option<SyslogTarget> {
+    let port = |rest: &str| {
+        let (host, port) = rest.rsplit_once(':')?;
+        (!host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)).then(|| rest.to_owned())
+    };
+    let target = match typed.split_once(':') {
+        Some(("unix", path)) if path.starts_with('/') => Some(SyslogTarget::Unix(path.into())),
+        Some(("udp", rest)) => port(rest).map(SyslogTarget::Udp),
+        Some(("tcp", rest)) => port(rest).map(SyslogTarget::Tcp),
+        _ => None,
+    };
+    if target.is_none() {
+        reader.report.bad(place, typed, "unix:/dev/log, udp:HOST:PORT or tcp:HOST:PORT");
+    }
+    target
 }

@@ -152,7 +152,9 @@ impl Proxy {
             Ground::Factor => ("factor", SessionGround::Factor),
         };
         site.metrics.sessions_started.count(label);
-        self.record(attempt, admission.user.name.clone(), &Event::SessionStarted { ground });
+        let started = Event::SessionStarted { ground };
+        let subject = subject(attempt, admission.user.name.clone());
+        self.parts.auditor.grant(&started, &subject).await.map_err(|_| Cause::Audit)?;
         if let Some(from) = admission.taken_from {
             site.metrics.takeovers.inc();
             self.record(attempt, admission.user.name.clone(), &Event::DeviceTakenOver { from });
@@ -200,16 +202,19 @@ impl Proxy {
     }
 
     fn record(&self, attempt: &Attempt<'_>, user: UserName, event: &Event) {
-        let app = &attempt.site.app;
-        let subject = Subject {
-            app: Some(app.id.clone()),
-            user: Some(UserKey { realm: app.realm.clone(), name: user }),
-            device: attempt.permit.device(),
-            client: Some(attempt.arrival.client),
-            request_id: Some(attempt.arrival.id.clone()),
-            actor: None,
-        };
-        self.parts.auditor.record(event, &subject);
+        self.parts.auditor.record(event, &subject(attempt, user));
+    }
+}
+
+fn subject(attempt: &Attempt<'_>, user: UserName) -> Subject {
+    let app = &attempt.site.app;
+    Subject {
+        app: Some(app.id.clone()),
+        user: Some(UserKey { realm: app.realm.clone(), name: user }),
+        device: attempt.permit.device(),
+        client: Some(attempt.arrival.client),
+        request_id: Some(attempt.arrival.id.clone()),
+        ..Subject::default()
     }
 }
 

@@ -205,7 +205,7 @@ impl Opened {
 }
 
 /// No lease is longer than the configuration allows; whoever is gone by then is waited for no longer.
-const LONGEST_LEASE: Duration = Duration::from_secs(15);
+const LONGEST_LEASE: Duration = Duration::from_secs(30);
 /// Between two looks at how far the others are.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
