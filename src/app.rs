@@ -42,11 +42,11 @@ use crate::{
         keyring::Keyring,
         random::SystemRandom,
     },
-    config::{Config, StoreConfig, redis::RedisConfig},
+    config::{Config, StoreConfig, shared::RedisConfig},
     metrics::Metrics,
     proxy::edge::{self, Options, Shutdown, Stage, follow_signals},
     session::live::Live,
-    store::{self, SharedStore},
+    store::{self, SharedStore, redis as shared},
 };
 
 pub use auditing::open_auditor;
@@ -79,8 +79,8 @@ pub fn open_store(config: &Config) -> anyhow::Result<SharedStore> {
 }
 
 /// Connects to the Redis of a configuration, and finds or makes the data set.
-fn open_redis(config: &Config, redis: &RedisConfig) -> anyhow::Result<store::redis::Opened> {
-    store::redis::open(redis.clone(), keyring(config)?, Arc::new(SystemRandom))
+fn open_redis(config: &Config, redis: &RedisConfig) -> anyhow::Result<shared::Opened> {
+    shared::open(redis.clone(), keyring(config)?, Arc::new(SystemRandom))
         .context("the store cannot be opened")
 }
 
@@ -100,7 +100,7 @@ pub fn open_portable(
         StoreConfig::Redis(redis) => {
             // An empty target is what a copy is for; of a source that is not there nothing is made.
             let config = RedisConfig { initialise: is_target, ..(**redis).clone() };
-            store::redis::open_portable(config, keyring, Arc::new(SystemRandom))
+            shared::open_portable(config, keyring, Arc::new(SystemRandom))
                 .context("the store cannot be opened")
         }
         StoreConfig::Memory => anyhow::bail!("`store: memory` keeps nothing that could be copied"),

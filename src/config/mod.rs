@@ -14,11 +14,11 @@ pub mod app;
 mod fault;
 mod print;
 mod raw;
-pub mod redis;
 mod resolve;
 #[cfg(test)]
 pub(crate) mod sample;
 mod shape;
+pub mod shared;
 mod tree;
 mod value;
 
@@ -123,7 +123,7 @@ pub enum StoreConfig {
         path: PathBuf,
     },
     /// A Redis that several replicas share.
-    Redis(Box<redis::RedisConfig>),
+    Redis(Box<shared::RedisConfig>),
     /// Nothing is kept beyond the process: demos and tests.
     Memory,
 }

@@ -457,9 +457,8 @@ pub(crate) async fn no_revocation_is_lost_between_loading_and_following(store: S
         })
         .await;
         for follower in followers.into_iter().flatten() {
-            let mut told: Vec<_> = follower.take().into_iter().map(|r| format!("{r:?}")).collect();
-            told.sort();
-            told.dedup();
+            let told = follower.take().into_iter().map(|told| format!("{told:?}"));
+            let told = told.collect::<std::collections::BTreeSet<_>>();
             assert_eq!(told.len(), 8 * (usize::from(round) + 1), "round {round}: none lost");
         }
     }

@@ -8,8 +8,8 @@ mod headers;
 mod keys;
 mod login;
 mod policy;
-mod redis;
 mod server;
+mod shared;
 mod upstream;
 
 use std::{

@@ -31,7 +31,7 @@ pub fn store(reader: &mut Reader<'_>, typed: Option<&raw::Store>, place: &Place<
             let path = sqlite.path.as_deref()?;
             Some(StoreConfig::Sqlite { path: reader.writable(path, &place.key("sqlite").key("path")) })
         }
-        raw::Store::Redis(redis) => super::redis::redis(reader, redis, &place.key("redis"))
+        raw::Store::Redis(redis) => super::shared::redis(reader, redis, &place.key("redis"))
             .map(|redis| StoreConfig::Redis(Box::new(redis))),
         raw::Store::Memory => {
             reader.report.warn(

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     base::{clock::UnixMillis, secret::SecretBytes},
-    config::redis::RedisConfig,
+    config::shared::RedisConfig,
     model::Revocation,
     store::{
         StoreError, StoreResult,

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use redis::Value;
 
 use super::{OpenError, dial::Info, link::Link};
-use crate::config::redis::RedisConfig;
+use crate::config::shared::RedisConfig;
 
 /// The oldest version that has what the scripts use.
 const OLDEST: (u32, u32) = (6, 2);

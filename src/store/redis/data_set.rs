@@ -19,7 +19,7 @@ use crate::{
         record_keys::{RecordKeys, SECRET_BYTES},
         secret::SecretBytes,
     },
-    config::redis::RedisConfig,
+    config::shared::RedisConfig,
     model::UserKey,
     store::{Rekeyed, SealedCount, StoreError, StoreResult},
 };

@@ -10,7 +10,7 @@ use redis::{
 };
 
 use crate::{
-    config::redis::{Password, RedisAddress, RedisConfig, RedisServers},
+    config::shared::{Password, RedisAddress, RedisConfig, RedisServers},
     store::{StoreError, StoreResult},
 };
 

@@ -29,7 +29,7 @@ use super::{
     scripts::Script,
 };
 use crate::{
-    config::redis::{RedisAddress, RedisConfig},
+    config::shared::{RedisAddress, RedisConfig},
     store::{StoreError, StoreResult},
 };
 
@@ -113,7 +113,7 @@ impl Link {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
-        let watches = matches!(config.servers, crate::config::redis::RedisServers::Sentinel { .. });
+        let watches = matches!(config.servers, crate::config::shared::RedisServers::Sentinel { .. });
         let inner = Arc::new(Inner {
             config,
             routes: Routes::new(slots),

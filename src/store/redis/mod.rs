@@ -43,7 +43,7 @@ use super::{
 };
 use crate::{
     base::{clock::UnixMillis, keyring::Keyring, random::SharedRandom},
-    config::redis::RedisConfig,
+    config::shared::RedisConfig,
     model::Revocation,
 };
 

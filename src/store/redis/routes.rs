@@ -11,7 +11,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::dial;
 use crate::{
-    config::redis::{RedisAddress, RedisConfig, RedisServers},
+    config::shared::{RedisAddress, RedisConfig, RedisServers},
     store::{StoreError, StoreResult},
 };
 

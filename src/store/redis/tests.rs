@@ -14,7 +14,7 @@ use crate::{
         random::SystemRandom,
         secret::{SecretBytes, SecretString},
     },
-    config::redis::{Password, RedisConfig},
+    config::shared::{Password, RedisConfig},
     metrics::Metrics,
     model::{AppId, AuthenticatorId, DeviceId, LoginId, Revocation, SessionId},
     store::{
@@ -452,7 +452,7 @@ async fn it_speaks_tls_and_trusts_no_other_root() {
     let foreign = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(&other, foreign.cert.pem()).unwrap();
     let wrong =
-        RedisConfig { tls: Some(crate::config::redis::RedisTls { ca_file: Some(other), ..tls }), ..config };
+        RedisConfig { tls: Some(crate::config::shared::RedisTls { ca_file: Some(other), ..tls }), ..config };
     assert!(matches!(refused(wrong, &ring(&[1])), OpenError::Server(_)));
 }
 

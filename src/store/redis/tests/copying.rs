@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{replica, ring, server::Server};
 use crate::{
     base::{clock::ManualClock, random::SystemRandom},
-    config::redis::RedisConfig,
+    config::shared::RedisConfig,
     model::{DeviceId, LoginId},
     store::{
         contract::{NOW, authenticator, user},

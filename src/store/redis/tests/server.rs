@@ -9,7 +9,7 @@ use std::{
 
 use redis::{Client, ConnectionAddr, IntoConnectionInfo, Value};
 
-use crate::config::redis::{RedisAddress, RedisConfig, RedisServers, RedisTls};
+use crate::config::shared::{RedisAddress, RedisConfig, RedisServers, RedisTls};
 
 /// One server.
 pub struct Server {

@@ -10,7 +10,7 @@ use crate::{
     config::{
         fault::show,
         raw::{self, Key, KeyReference},
-        redis::{Password, RedisAddress, RedisConfig, RedisServers, RedisTls},
+        shared::{Password, RedisAddress, RedisConfig, RedisServers, RedisTls},
     },
 };
 
