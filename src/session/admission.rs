@@ -6,16 +6,18 @@
 //! and a login played again takes no device. The device is taken last: when its answer is there, everything of
 //! anybody else on it is dead everywhere, and only then are tokens made, in its epoch.
 
+mod cookies;
+
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
 use super::{
-    cookie::{self, Kind, Names},
+    cookie::{Kind, Names},
     live::Live,
     standing::{self, LiveSession, PENDING_LIVES},
     target,
-    token::{self, Device, Pending, Purpose, Session, Trust, issue},
+    token::{self, Pending, Purpose, Session, Trust, issue},
 };
 use crate::{
     base::{
@@ -38,8 +40,6 @@ use crate::{
 const LONGEST_TRUST: Duration = Duration::from_secs(91 * 24 * 60 * 60);
 /// Kept longer than seems needed, since limits may grow with a new configuration.
 const MARGIN: Duration = Duration::from_secs(24 * 60 * 60);
-/// A device cookie older than this is made anew.
-const DEVICE_RENEWED_AFTER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Where a login comes from.
 #[derive(Clone, Copy)]
@@ -413,37 +413,6 @@ impl Admissions {
         Some(self.names.set(Kind::Session, &issue(&self.keyring, &token), None))
     }
 
-    /// A device cookie for a browser that has none, and the device in it.
-    ///
-    /// # Errors
-    /// When the machine gives no random bytes.
-    pub fn new_device(&self) -> Result<(DeviceId, HeaderValue), StoreError> {
-        let id = DeviceId::draw(self.random.as_ref()).map_err(no_randomness)?;
-        Ok((id, self.device_cookie(id, self.clock.now())))
-    }
-
-    /// The device of this browser; `cookies` gets its cookie when it is new or getting old.
-    fn device_of(
-        &self,
-        own: &OwnCookies<'_>,
-        now: UnixMillis,
-        cookies: &mut Vec<HeaderValue>,
-    ) -> Result<DeviceId, StoreError> {
-        match standing::device(&self.keyring, own) {
-            Some(Device { id, issued }) => {
-                if now.since(issued) > DEVICE_RENEWED_AFTER {
-                    cookies.push(self.device_cookie(id, now));
-                }
-                Ok(id)
-            }
-            None => {
-                let (id, cookie) = self.new_device()?;
-                cookies.push(cookie);
-                Ok(id)
-            }
-        }
-    }
-
     /// Ends the session whose cookie this browser holds, of whomever and however old it is.
     async fn end_running(&self, app: &App, own: &OwnCookies<'_>) -> Result<(), StoreError> {
         let Some(running) = own.session.and_then(|value| token::verify::<Session>(&self.keyring, value))
@@ -460,38 +429,6 @@ impl Admissions {
             self.live.apply(&Revocation::Session { id: running.id, until });
         }
         ended
-    }
-
-    fn device_cookie(&self, id: DeviceId, issued: UnixMillis) -> HeaderValue {
-        let value = issue(&self.keyring, &Device { id, issued });
-        self.names.set(Kind::Device, &value, Some(cookie::DEVICE_MAX_AGE_SECS))
-    }
-
-    fn login_cookie(&self, pending: &Pending) -> HeaderValue {
-        self.names.set(Kind::Login, &issue(&self.keyring, pending), Some(PENDING_LIVES.as_secs()))
-    }
-
-    /// The trust that follows from a proof, or what removes an older one when nothing is to be remembered.
-    fn trust_cookie(
-        &self,
-        required: &Requirement,
-        pending: &Pending,
-        proof: &Proof,
-        epoch: Epoch,
-        now: UnixMillis,
-    ) -> HeaderValue {
-        let left = required.validity.saturating_sub(now.since(proof.at())).as_secs();
-        if left == 0 {
-            return self.names.clear(Kind::Trust);
-        }
-        let trust = Trust {
-            user: pending.user.clone(),
-            device: pending.device,
-            epoch,
-            proved_at: proof.at(),
-            methods: MethodSet::of(proof.method()),
-        };
-        self.names.set(Kind::Trust, &issue(&self.keyring, &trust), Some(left))
     }
 }
 
