@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A device cookie older than this is made anew.
-const DEVICE_RENEWED_AFTER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+pub(super) const DEVICE_RENEWED_AFTER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 impl Admissions {
     /// A device cookie for a browser that has none, and the device in it.

@@ -1,4 +1,4 @@
-use super::{super::testing::*, *};
+use super::{super::testing::*, cookies::DEVICE_RENEWED_AFTER, *};
 use crate::{
     config::app::Then,
     model::{Method, Realm},
