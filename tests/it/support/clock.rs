@@ -1,47 +1,28 @@
-//! A wall clock that the test holds: to libfaketime the time of day is the age of a file, which a thread here moves along.
-//! Only the wall clock is held; the monotonic one, which deadlines use, runs on.
-//!
-//! Not by libfaketime's offset in a file: its reader is not made for several threads, and now and then one of them sees
-//! the machine's own time, which is hours back, and a wait that is set by that is no wait.
+//! A wall clock that the test holds: libfaketime reads its offset from a file. Only the wall clock is moved;
+//! the monotonic one, which deadlines use, runs on.
 
 use std::{
-    fs::File,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-/// It moves in steps of this.
-const TICK: Duration = Duration::from_millis(10);
 
 /// The clock of the processes under test that were given it; a copy is the same clock.
 #[derive(Clone)]
-pub struct HeldClock(Arc<Hands>);
-
-struct Hands {
-    path: PathBuf,
-    file: File,
-    ahead: Mutex<Duration>,
+pub struct HeldClock {
+    file: PathBuf,
+    ahead: Arc<Mutex<Duration>>,
 }
 
 impl HeldClock {
     /// A clock that runs with the machine's until it is moved.
     pub fn new(dir: &Path) -> Self {
-        let path = dir.join("clock");
-        let file = File::create(&path).unwrap();
-        let hands = Arc::new(Hands { path, file, ahead: Mutex::default() });
-        hands.show(Duration::ZERO);
-        let weak = Arc::downgrade(&hands);
-        std::thread::spawn(move || {
-            while let Some(hands) = Weak::upgrade(&weak) {
-                hands.show(Duration::ZERO);
-                drop(hands);
-                std::thread::park_timeout(TICK);
-            }
-        });
-        Self(hands)
+        let clock = Self { file: dir.join("clock"), ahead: Arc::default() };
+        clock.write(Duration::ZERO);
+        clock
     }
 
     /// Makes a command see this clock.
@@ -49,29 +30,27 @@ impl HeldClock {
         assert!(Path::new(LIBRARY).exists(), "libfaketime is missing: `make test` installs it");
         command
             .env("LD_PRELOAD", LIBRARY)
-            .env("FAKETIME", "%")
-            .env("FAKETIME_FOLLOW_FILE", &self.0.path)
+            .env("FAKETIME_TIMESTAMP_FILE", &self.file)
             .env("FAKETIME_NO_CACHE", "1")
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     }
 
     /// Moves it forward.
     pub fn advance(&mut self, by: Duration) {
-        self.0.show(by);
+        let mut ahead = self.ahead.lock().unwrap();
+        *ahead += by;
+        self.write(*ahead);
     }
 
     /// Seconds since 1970 on this clock.
     pub fn now_secs(&self) -> u64 {
-        let ahead = *self.0.ahead.lock().unwrap();
-        (SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + ahead).as_secs()
+        (SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + *self.ahead.lock().unwrap()).as_secs()
     }
-}
 
-impl Hands {
-    /// Moves it by so much more, and shows what time it is.
-    fn show(&self, more: Duration) {
-        let mut ahead = self.ahead.lock().unwrap();
-        *ahead += more;
-        self.file.set_modified(SystemTime::now() + *ahead).unwrap();
+    fn write(&self, ahead: Duration) {
+        // Replaced whole, so that the process never reads half a file.
+        let new = self.file.with_extension("new");
+        std::fs::write(&new, format!("+{}s\n", ahead.as_secs())).unwrap();
+        std::fs::rename(new, &self.file).unwrap();
     }
 }
