@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 PATH="$HOME/.cargo/bin:$PATH"
 
 # php-cgi comes first: DokuWiki wants a PHP for some web server, and this one brings no server along.
-packages="php-cgi php-cli php-mbstring php-xml dokuwiki chromium chromium-driver faketime oathtool redis-server zbar-tools"
+packages="php-cgi php-cli php-mbstring php-xml dokuwiki chromium chromium-driver oathtool redis-server zbar-tools"
 have() { command -v "$1" >/dev/null 2>&1; }
 have curl || packages="$packages curl"
 have npm || packages="$packages npm"

@@ -250,7 +250,7 @@ impl SentinelSet {
     /// The name of the service.
     pub const NAME: &'static str = "sluis";
 
-    /// Starts it; a dead master is found after 1 s.
+    /// Starts it; a dead master is found after 2 s.
     pub fn start() -> Self {
         let master = Redis::start();
         let mut servers = vec![master];
@@ -259,7 +259,7 @@ impl SentinelSet {
             servers.push(replica);
         }
         let lines = format!(
-            "sentinel monitor {0} 127.0.0.1 {1} 2\nsentinel down-after-milliseconds {0} 1000\n\
+            "sentinel monitor {0} 127.0.0.1 {1} 2\nsentinel down-after-milliseconds {0} 2000\n\
              sentinel failover-timeout {0} 3000\nsentinel parallel-syncs {0} 2\n",
             Self::NAME,
             servers[0].port
