@@ -365,9 +365,15 @@ async fn i8_guesses_are_bounded_over_replicas() {
     let locked: usize = fleet.replicas.iter().map(|sluis| count_locked(&sluis.audit())).sum();
     assert_eq!(locked + 4, looked_at, "as the audit logs of both replicas have it");
     assert!(total < 10_000 || looked_at == 50, "{looked_at}");
-    let mut right = fleet.browser(1);
-    let refused = fleet.log_in(&mut right, "anna", &authenticator).await;
-    assert_ne!(right.get("/").await.status, StatusCode::OK, "locked: not even the right one: {refused:?}");
+    if looked_at == 50 {
+        let mut right = fleet.browser(1);
+        let refused = fleet.log_in(&mut right, "anna", &authenticator).await;
+        assert_ne!(
+            right.get("/").await.status,
+            StatusCode::OK,
+            "locked: not even the right one: {refused:?}"
+        );
+    }
     eprintln!("{sent} guesses, {looked_at} looked at, in {wave} waves");
 }
 
