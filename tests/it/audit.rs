@@ -330,7 +330,8 @@ async fn a_full_disk_denies_or_leaves_a_gap() {
             let metrics = sluis.metrics().await;
             let lost = metrics.lines().find_map(|l| l.strip_prefix("sluis_audit_failures_total ")).unwrap();
             assert!(lost.parse::<f64>().unwrap() >= 4.0, "{lost}");
-            assert!(sluis.process.said().contains("user_blocked"), "the program's own log has it");
+            let own_log = "the lost event in the program's own log";
+            sluis.process.await_line(own_log, |line| line.contains("user_blocked").then_some(()));
         }
         let logout = running.get("/logout").await;
         assert_ne!(logout.status, StatusCode::SERVICE_UNAVAILABLE, "{mode}: whoever wants out gets out");
