@@ -16,7 +16,7 @@ use sluis::{
     config::{self, App},
     gate::{Gate, Outcome},
     model::{
-        DeviceId, Epoch, Method, MethodSet, OwnCookies, RequestId, RequestView, SessionId, Tolerance,
+        DeviceId, Epoch, Method, MethodSet, OwnCookies, RequestId, RequestView, SessionId, Terms, Tolerance,
         UserKey, UserName, Wants, path,
     },
     policy::{self, Facts},
@@ -100,6 +100,7 @@ impl World {
             seen: now,
             proved_at: Some(now),
             methods: MethodSet::of(Method::Totp),
+            terms: Terms::default(),
         };
         let session_cookie = token::issue(&keyring, &session);
         let device_cookie = token::issue(&keyring, &Device { id: device, issued: now });
@@ -150,7 +151,8 @@ fn decision(c: &mut Criterion) {
             _ => std::process::abort(),
         });
     });
-    let facts = Facts { user: &world.session.user.name, client };
+    let (terms, now) = (&world.session.terms, UnixMillis(1));
+    let facts = Facts { user: &world.session.user.name, client, terms, now };
     c.bench_function("policy_decide", |b| {
         b.iter(|| matches!(policy::decide(&world.app, black_box(&facts)), policy::Decision::Require(_)));
     });

@@ -156,6 +156,7 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
         built.config.apps.clone(),
         Arc::clone(&lasting.auditor),
         Arc::clone(&lasting.clock),
+        Arc::clone(&lasting.random),
     ));
     let listeners = Listeners {
         proxies: currents,

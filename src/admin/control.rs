@@ -27,7 +27,7 @@ use tokio::sync::watch;
 
 use super::{
     http::connection,
-    operations::{Failure, Operations},
+    operations::{By, Failure, Operations},
     probes::stopped,
 };
 use crate::model::{Realm, UserKey, UserName};
@@ -199,7 +199,7 @@ async fn reset(
     Extension(Actor(actor)): Extension<Actor>,
     Json(user): Json<Named>,
 ) -> Result<Response, Failure> {
-    Ok(Json(operations.reset(&user.name, user.realm.as_deref(), &actor).await?).into_response())
+    Ok(Json(operations.reset(&user.name, user.realm.as_deref(), &by(&actor)).await?).into_response())
 }
 
 async fn block(
@@ -207,7 +207,8 @@ async fn block(
     Extension(Actor(actor)): Extension<Actor>,
     Json(user): Json<Named>,
 ) -> Result<Response, Failure> {
-    Ok(Json(operations.set_blocked(&user.name, user.realm.as_deref(), true, &actor).await?).into_response())
+    Ok(Json(operations.set_blocked(&user.name, user.realm.as_deref(), true, &by(&actor)).await?)
+        .into_response())
 }
 
 async fn unblock(
@@ -215,7 +216,8 @@ async fn unblock(
     Extension(Actor(actor)): Extension<Actor>,
     Json(user): Json<Named>,
 ) -> Result<Response, Failure> {
-    Ok(Json(operations.set_blocked(&user.name, user.realm.as_deref(), false, &actor).await?).into_response())
+    Ok(Json(operations.set_blocked(&user.name, user.realm.as_deref(), false, &by(&actor)).await?)
+        .into_response())
 }
 
 async fn backup(
@@ -223,16 +225,24 @@ async fn backup(
     Extension(Actor(actor)): Extension<Actor>,
     Json(backup): Json<BackupTo>,
 ) -> Result<Response, Failure> {
-    operations.backup(backup.to, &actor).await?;
+    operations.backup(backup.to, &by(&actor)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// On the word of whoever is at the command line.
+fn by(actor: &str) -> By<'_> {
+    By { actor, ..By::default() }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status = match &self {
-            Self::NoUser { .. } => StatusCode::NOT_FOUND,
+            Self::NoUser { .. } | Self::NoAuthenticator => StatusCode::NOT_FOUND,
+            Self::OwnAccount => StatusCode::FORBIDDEN,
             Self::Store(_) | Self::Audit(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::WhichRealm(_) | Self::NoRealm(_) | Self::BadName(..) => StatusCode::BAD_REQUEST,
+            Self::WhichRealm(_) | Self::NoRealm(_) | Self::BadName(..) | Self::BadSetting { .. } => {
+                StatusCode::BAD_REQUEST
+            }
         };
         (status, Json(Problem { title: self.to_string(), hint: self.hint() })).into_response()
     }

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     control,
-    operations::{Failure, Operations, State},
+    operations::{By, Failure, Operations, State},
     probes::{self, Health},
 };
 use crate::{
@@ -33,7 +33,17 @@ fn app(id: &str, realm: &str) -> Arc<App> {
 }
 
 fn operations(store: &SharedStore, apps: Vec<Arc<App>>) -> Operations {
-    Operations::new(store.clone(), apps, Arc::new(Auditor::discarding()), ManualClock::at(NOW))
+    Operations::new(
+        store.clone(),
+        apps,
+        Arc::new(Auditor::discarding()),
+        ManualClock::at(NOW),
+        Arc::new(SystemRandom),
+    )
+}
+
+fn by(actor: &str) -> By<'_> {
+    By { actor, ..By::default() }
 }
 
 fn key(name: &str) -> UserKey {
@@ -79,13 +89,13 @@ async fn users_are_shown_reset_and_blocked() {
     let json = serde_json::to_string(&shown).unwrap();
     assert!(!json.contains("secret") && !json.contains("AQEB"), "{json}");
 
-    let blocked = operations.set_blocked("anna", None, true, "cli:root").await.unwrap();
+    let blocked = operations.set_blocked("anna", None, true, &by("cli:root")).await.unwrap();
     assert_eq!((blocked.state, announced.0.load(Ordering::SeqCst)), (State::Blocked, 1));
-    assert_eq!(operations.reset("anna", None, "cli:root").await.unwrap().removed, 1);
+    assert_eq!(operations.reset("anna", None, &by("cli:root")).await.unwrap().removed, 1);
     assert_eq!(announced.0.load(Ordering::SeqCst), 2);
     let after = operations.show("anna", None).await.unwrap();
     assert_eq!(after.user.state, State::Blocked, "a reset lifts no block");
-    let free = operations.set_blocked("anna", None, false, "cli:root").await.unwrap();
+    let free = operations.set_blocked("anna", None, false, &by("cli:root")).await.unwrap();
     assert_eq!(free.state, State::NotEnrolled);
 }
 
@@ -98,7 +108,7 @@ async fn i8_a_reset_lifts_a_lock() {
     store.swap_attempts(&key("anna"), AttemptState::default(), locked).await.unwrap();
     let operations = operations(&store, vec![app("ecd", "zorg")]);
     assert_eq!(operations.show("anna", None).await.unwrap().user.state, State::Locked);
-    operations.reset("anna", None, "cli:root").await.unwrap();
+    operations.reset("anna", None, &by("cli:root")).await.unwrap();
     assert_eq!(operations.show("anna", None).await.unwrap().user.state, State::NotEnrolled);
 }
 
@@ -112,8 +122,11 @@ async fn what_is_not_clear_is_asked_back() {
     assert!(operations.show("anna", Some("zorg")).await.is_ok());
     assert!(matches!(operations.show("anna", Some("staff")).await, Err(Failure::NoUser { .. })));
     assert!(matches!(operations.show("anna", Some("nowhere")).await, Err(Failure::NoRealm(_))));
-    assert!(matches!(operations.reset("ana", Some("zorg"), "x").await, Err(Failure::NoUser { .. })));
-    assert!(matches!(operations.set_blocked("  ", Some("zorg"), true, "x").await, Err(Failure::BadName(..))));
+    assert!(matches!(operations.reset("ana", Some("zorg"), &by("x")).await, Err(Failure::NoUser { .. })));
+    assert!(matches!(
+        operations.set_blocked("  ", Some("zorg"), true, &by("x")).await,
+        Err(Failure::BadName(..))
+    ));
 }
 
 #[tokio::test]
@@ -164,8 +177,13 @@ async fn the_control_socket_is_private_and_acts() {
     enrolled(&store, "anna").await;
     let lines = Lines::default();
     let auditor = Auditor::for_tests(Box::new(lines.clone()), ManualClock::at(NOW));
-    let operations =
-        Operations::new(store.clone(), vec![app("ecd", "zorg")], Arc::new(auditor), ManualClock::at(NOW));
+    let operations = Operations::new(
+        store.clone(),
+        vec![app("ecd", "zorg")],
+        Arc::new(auditor),
+        ManualClock::at(NOW),
+        Arc::new(SystemRandom),
+    );
     let (stop, stopped) = watch::channel(false);
     let server = tokio::spawn(control::serve(listener, Arc::new(operations), stopped));
 

@@ -65,6 +65,46 @@ pub enum Event {
     },
     /// A blocked user tried to log in.
     BlockedLogin,
+    /// A user tried to log in from an address that is not on their own list.
+    LoginFromElsewhere,
+    /// An administrator took wrong answers off.
+    UserUnlocked,
+    /// All sessions and trusts of a user were ended.
+    UserSignedOut,
+    /// Something that is set for a user was changed.
+    UserChanged {
+        /// What.
+        what: &'static str,
+    },
+    /// A code was made by which a user may link a first authenticator.
+    UserInvited,
+    /// That code was used.
+    InvitationUsed,
+    /// One authenticator was removed.
+    AuthenticatorRemoved {
+        /// Which kind.
+        method: Method,
+    },
+    /// An authenticator got another name.
+    AuthenticatorRenamed,
+    /// A list of users was imported.
+    UsersImported,
+    /// A token of the administrators' API was made.
+    TokenMade {
+        /// Its name.
+        name: String,
+    },
+    /// One was revoked.
+    TokenRevoked {
+        /// Its name.
+        name: String,
+    },
+    /// Emergency codes were made for a user.
+    EmergencyCodesMade,
+    /// Somebody got in with an emergency code.
+    EmergencyUsed,
+    /// An emergency code was wrong.
+    EmergencyRefused,
     /// An administrator copied the store.
     StoreCopied,
     /// The server started, stopped, or reloaded.
@@ -91,6 +131,20 @@ impl Event {
             Self::UserBlocked { blocked: true } => "user_blocked",
             Self::UserBlocked { blocked: false } => "user_unblocked",
             Self::BlockedLogin => "blocked_login",
+            Self::LoginFromElsewhere => "login_from_elsewhere",
+            Self::UserUnlocked => "user_unlocked",
+            Self::UserSignedOut => "user_signed_out",
+            Self::UserChanged { .. } => "user_changed",
+            Self::UserInvited => "user_invited",
+            Self::InvitationUsed => "invitation_used",
+            Self::AuthenticatorRemoved { .. } => "authenticator_removed",
+            Self::AuthenticatorRenamed => "authenticator_renamed",
+            Self::UsersImported => "users_imported",
+            Self::TokenMade { .. } => "token_made",
+            Self::TokenRevoked { .. } => "token_revoked",
+            Self::EmergencyCodesMade => "emergency_codes_made",
+            Self::EmergencyUsed => "emergency_used",
+            Self::EmergencyRefused => "emergency_refused",
             Self::StoreCopied => "store_copied",
             Self::Server { .. } => "server",
         }
@@ -103,6 +157,8 @@ impl Event {
             | Self::SecondFactorRefused { .. }
             | Self::LockedOut { .. }
             | Self::BlockedLogin
+            | Self::LoginFromElsewhere
+            | Self::EmergencyRefused
             | Self::Server { what: "reload_refused" } => Outcome::Failure,
             _ => Outcome::Success,
         }
@@ -110,7 +166,22 @@ impl Event {
 
     /// Acts of administrators are on the disk before the next line is looked at.
     pub(super) fn is_urgent(&self) -> bool {
-        matches!(self, Self::UserReset | Self::UserBlocked { .. } | Self::StoreCopied | Self::Server { .. })
+        matches!(
+            self,
+            Self::UserReset
+                | Self::UserBlocked { .. }
+                | Self::UserUnlocked
+                | Self::UserSignedOut
+                | Self::UserChanged { .. }
+                | Self::UserInvited
+                | Self::UsersImported
+                | Self::TokenMade { .. }
+                | Self::TokenRevoked { .. }
+                | Self::EmergencyCodesMade
+                | Self::EmergencyUsed
+                | Self::StoreCopied
+                | Self::Server { .. }
+        )
     }
 }
 
@@ -259,11 +330,13 @@ pub(super) fn entry(event: &Event, subject: &Subject, now: UnixMillis) -> Entry 
     match event {
         Event::SecondFactorPassed { method: m }
         | Event::SecondFactorRefused { method: m }
-        | Event::AuthenticatorEnrolled { method: m } => method = Some(m.name()),
+        | Event::AuthenticatorEnrolled { method: m }
+        | Event::AuthenticatorRemoved { method: m } => method = Some(m.name()),
         Event::LockedOut { hard } => detail = Some(if *hard { "hard" } else { "soft" }),
         Event::SessionStarted { ground } => detail = Some(*ground),
         Event::DeviceTakenOver { from } => previous_user = Some(text::bounded(from.name.as_str())),
-        Event::Server { what } => detail = Some(*what),
+        Event::Server { what } | Event::UserChanged { what } => detail = Some(*what),
+        Event::TokenMade { name } | Event::TokenRevoked { name } => detail = Some(text::bounded(name)),
         _ => {}
     }
     let body = Body {

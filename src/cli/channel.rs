@@ -16,7 +16,7 @@ use super::{Trouble, load};
 use crate::{
     admin::{
         control::{BackupTo, ListQuery, Named, Problem, actor},
-        operations::{Failure, Operations, ResetDone, StoreState, UserDetails, UserPage, UserRow},
+        operations::{By, Failure, Operations, ResetDone, StoreState, UserDetails, UserPage, UserRow},
     },
     app,
     audit::{Auditor, Meters, Setup},
@@ -66,7 +66,10 @@ impl Channel {
                 .hint("without it nothing is changed: run this as the user of the server, or as root")
         })?;
         let actor = actor(rustix::process::geteuid().as_raw());
-        Ok(Self::Store(Box::new(Operations::new(store, config.apps, Arc::new(auditor), clock)), actor))
+        Ok(Self::Store(
+            Box::new(Operations::new(store, config.apps, Arc::new(auditor), clock, Arc::new(SystemRandom))),
+            actor,
+        ))
     }
 
     /// Whether a server answers, and how the store is.
@@ -108,9 +111,9 @@ impl Channel {
     pub async fn reset(&self, user: &Named) -> Result<ResetDone, Trouble> {
         match self {
             Self::Server(path) => call(path, Method::POST, "/users/reset", Some(user)).await,
-            Self::Store(operations, actor) => {
-                Ok(operations.reset(&user.name, user.realm.as_deref(), actor).await?)
-            }
+            Self::Store(operations, actor) => Ok(operations
+                .reset(&user.name, user.realm.as_deref(), &By { actor, ..By::default() })
+                .await?),
         }
     }
 
@@ -121,9 +124,9 @@ impl Channel {
                 let target = if blocked { "/users/block" } else { "/users/unblock" };
                 call(path, Method::POST, target, Some(user)).await
             }
-            Self::Store(operations, actor) => {
-                Ok(operations.set_blocked(&user.name, user.realm.as_deref(), blocked, actor).await?)
-            }
+            Self::Store(operations, actor) => Ok(operations
+                .set_blocked(&user.name, user.realm.as_deref(), blocked, &By { actor, ..By::default() })
+                .await?),
         }
     }
 
@@ -131,7 +134,9 @@ impl Channel {
     pub async fn backup(&self, to: PathBuf) -> Result<(), Trouble> {
         match self {
             Self::Server(path) => call(path, Method::POST, "/backup", Some(&BackupTo { to })).await,
-            Self::Store(operations, actor) => Ok(operations.backup(to, actor).await?),
+            Self::Store(operations, actor) => {
+                Ok(operations.backup(to, &By { actor, ..By::default() }).await?)
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A [`Proof`] can be made only here, after an answer was charged (`throttle`), checked, and consumed (I4).
 
 pub mod drift;
+pub mod shown_once;
 pub mod totp;
 
 use crate::{

@@ -105,6 +105,8 @@ pub enum Outcome {
     },
     /// The session's user is blocked: 403.
     Blocked,
+    /// The session's user may not come from this address: 403.
+    Elsewhere,
     /// The decision could not be made: 503.
     Unavailable,
     /// This replica may have missed that the session was revoked: 503 until it has caught up.
@@ -146,7 +148,7 @@ impl Gate {
         let session = self
             .standings
             .session(app, &view.cookies, now)
-            .filter(|live| is_enough(app, view, live.session(), now));
+            .filter(|live| judge(app, view, live.session(), now) == Standing::Enough);
         if session.is_some() && glance.sight() == Sight::Blind {
             return Outcome::Blind;
         }
@@ -181,10 +183,15 @@ impl Gate {
     /// by then. Its own end, or, where proofs are judged on every request, the moment at which its proof is too old.
     pub fn stands_until(&self, app: &App, session: &Session, client: IpAddr) -> UnixMillis {
         let end = session.started.plus(app.session.max);
-        match policy::decide(app, &Facts { user: &session.user.name, client }) {
+        let facts = Facts { user: &session.user.name, client, terms: &session.terms, now: self.clock.now() };
+        match policy::decide(app, &facts) {
             Decision::Require(requirement) if requirement.continuous => {
                 let proved_at = session.proved_at.unwrap_or_default();
                 end.min(proved_at.plus(requirement.validity))
+            }
+            // Their exemption ends, and a proof they have not.
+            Decision::Exempt(_) if session.proved_at.is_none() => {
+                session.terms.exempt_until.map_or(end, |until| end.min(until))
             }
             _ => end,
         }
@@ -202,8 +209,12 @@ impl Gate {
         live: Arc<LiveSession>,
         now: UnixMillis,
     ) -> Outcome {
-        if !is_enough(app, view, live.session(), now) {
-            return self.step_up(app, view, &live, now);
+        match judge(app, view, live.session(), now) {
+            Standing::Enough => {}
+            Standing::TooLittle => return self.step_up(app, view, &live, now),
+            // What anybody may see goes to them, too, but as to anybody.
+            Standing::Elsewhere if is_anonymous(app, view) => return self.assess_stranger(app, view, now),
+            Standing::Elsewhere => return Outcome::Elsewhere,
         }
         let logout = watch::is_logout(app, view.path, view.query);
         let mut permit = self.permit(app, view, Some(live));
@@ -268,12 +279,21 @@ impl Gate {
     }
 }
 
-/// Whether a running session may be used from where it is used now.
-fn is_enough(app: &App, view: &RequestView<'_>, session: &Session, now: UnixMillis) -> bool {
-    let facts = Facts { user: &session.user.name, client: view.client };
+/// What a running session is worth where it is used now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Enough,
+    TooLittle,
+    Elsewhere,
+}
+
+fn judge(app: &App, view: &RequestView<'_>, session: &Session, now: UnixMillis) -> Standing {
+    let facts = Facts { user: &session.user.name, client: view.client, terms: &session.terms, now };
     match policy::decide(app, &facts) {
-        Decision::Exempt(_) => true,
-        Decision::Require(requirement) => suffices(session, requirement, now),
+        Decision::Exempt(_) => Standing::Enough,
+        Decision::Require(requirement) if suffices(session, requirement, now) => Standing::Enough,
+        Decision::Require(_) => Standing::TooLittle,
+        Decision::Elsewhere => Standing::Elsewhere,
     }
 }
 

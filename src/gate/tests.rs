@@ -15,8 +15,8 @@ use crate::{
         sample,
     },
     model::{
-        AppId, DeviceId, Epoch, LoginId, MethodSet, OwnCookies, RequestId, Revocation, SessionId, UserKey,
-        UserName,
+        AppId, DeviceId, Epoch, LoginId, MethodSet, OwnCookies, RequestId, Revocation, SessionId, Terms,
+        UserKey, UserName,
     },
     session::{
         cookie::Names,
@@ -127,6 +127,7 @@ impl World {
             seen: START,
             proved_at: proved.then_some(START),
             methods: if proved { MethodSet::of(crate::model::Method::Totp) } else { MethodSet::EMPTY },
+            terms: Terms::default(),
         };
         world.jar.session = Some(issue(&world.keyring, &session));
         world
@@ -223,6 +224,7 @@ fn say(outcome: &Outcome) -> String {
         Outcome::Login(login) => format!("login {}", scope(&login.permit)),
         Outcome::Challenge { reason, url, .. } => format!("{} {url}", reason.name()),
         Outcome::Blocked => "blocked".to_owned(),
+        Outcome::Elsewhere => "elsewhere".to_owned(),
         Outcome::Unavailable => "unavailable".to_owned(),
         Outcome::Blind => "blind".to_owned(),
     }

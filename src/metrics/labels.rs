@@ -77,6 +77,8 @@ label!(
         ProofTooOld = "proof_too_old",
         /// Refused: the user is blocked.
         Blocked = "blocked",
+        /// Refused: the user may not come from this address.
+        Elsewhere = "elsewhere",
         /// Refused: not one clear request (400).
         Ambiguous = "ambiguous",
         /// Refused: no app has this host.
@@ -163,6 +165,8 @@ label!(
         Refused = "refused",
         /// The app accepted it, but the user is blocked.
         Blocked = "blocked",
+        /// The app accepted it, but the user may not come from this address.
+        Elsewhere = "elsewhere",
         /// The app accepted it, but this user's sessions begin and end too often.
         TooMany = "too_many",
         /// The form could not be read in one way only (400).
@@ -271,6 +275,14 @@ label!(
         ListUsers = "list_users",
         /// `Users::reset`
         ResetUser = "reset_user",
+        /// `Users::sign_out`
+        SignOut = "sign_out",
+        /// `Documents::document`
+        Document = "document",
+        /// `Documents::swap_document`
+        SwapDocument = "swap_document",
+        /// `Documents::documents`
+        Documents = "documents",
         /// `Users::set_blocked`
         SetBlocked = "set_blocked",
         /// `OneTime::consume`

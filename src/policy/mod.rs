@@ -10,8 +10,9 @@ use std::{fmt, net::IpAddr, sync::LazyLock, time::Duration};
 use ipnet::IpNet;
 
 use crate::{
+    base::clock::UnixMillis,
     config::app::{App, Enrol, Requirement, Rule, Then},
-    model::{MethodSet, UserName},
+    model::{MethodSet, Terms, UserName},
 };
 
 /// What rules look at.
@@ -21,6 +22,10 @@ pub struct Facts<'a> {
     pub user: &'a UserName,
     /// From where.
     pub client: IpAddr,
+    /// What administrators have set for this user.
+    pub terms: &'a Terms,
+    /// When.
+    pub now: UnixMillis,
 }
 
 /// A user needs no second factor. Only [`decide`] makes one.
@@ -43,11 +48,17 @@ pub enum Decision<'a> {
     Exempt(Exemption<'a>),
     /// A second factor.
     Require(&'a Requirement),
+    /// This user may not come from this address (row B13).
+    Elsewhere,
 }
 
 /// What one rule said to the facts. A closed list: it drives `sluis explain`, logs and tests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
+    /// The user's own list of addresses does not have this one.
+    NotFromHere,
+    /// The user is exempt for a while.
+    ExemptForAWhile,
     /// The rule is for other users.
     OtherUser,
     /// The rule is for other networks.
@@ -64,6 +75,8 @@ impl Reason {
     /// The name in output and tests.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::NotFromHere => "not_from_here",
+            Self::ExemptForAWhile => "exempt_for_a_while",
             Self::OtherUser => "other_user",
             Self::OtherNetwork => "other_network",
             Self::Exempts => "exempts",
@@ -76,7 +89,8 @@ impl Reason {
 /// One step of the walk over the rules.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Step {
-    /// 1-based place of the rule in the app's `policy`; one past the last for the built-in requirement.
+    /// 1-based place of the rule in the app's `policy`; 0 for what is set for this user, one past the last for the
+    /// built-in requirement.
     pub rule: usize,
     /// What it said.
     pub reason: Reason,
@@ -88,7 +102,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// First rule that matches wins; when none does, a second factor of any method at every login is required and
+/// What is set for this user comes before all rules. Of those the first that matches wins; when none does, a second factor of any method at every login is required and
 /// enrolment is closed.
 pub fn decide<'a>(app: &'a App, facts: &Facts<'_>) -> Decision<'a> {
     walk(&app.policy, facts, |_| ())
@@ -124,6 +138,15 @@ static BUILT_IN: LazyLock<Requirement> = LazyLock::new(|| Requirement {
 });
 
 fn walk<'a>(rules: &'a [Rule], facts: &Facts<'_>, mut visit: impl FnMut(Step)) -> Decision<'a> {
+    let Terms { networks, exempt_until } = facts.terms;
+    if !networks.is_empty() && !is_in(networks, facts.client) {
+        visit(Step { rule: 0, reason: Reason::NotFromHere });
+        return Decision::Elsewhere;
+    }
+    if exempt_until.is_some_and(|until| facts.now < until) {
+        visit(Step { rule: 0, reason: Reason::ExemptForAWhile });
+        return Decision::Exempt(Exemption { reason: "set for this user" });
+    }
     let mut position = 0;
     for rule in rules {
         position += 1;

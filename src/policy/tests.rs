@@ -11,6 +11,12 @@ fn rule(users: &[&str], networks: &[&str], then: Then) -> Rule {
     }
 }
 
+/// Of a user for whom nothing is set.
+fn facts(user: &UserName) -> Facts<'_> {
+    static NOTHING: LazyLock<Terms> = LazyLock::new(Terms::default);
+    Facts { user, client: IpAddr::from([0; 4]), terms: &NOTHING, now: UnixMillis(1000) }
+}
+
 fn exempt(reason: &str) -> Then {
     Then::Exempt { reason: reason.to_owned() }
 }
@@ -26,10 +32,11 @@ fn app(rules: Vec<Rule>) -> App {
 /// `exempt: <reason>` or `require: <hours>`.
 fn says(app: &App, user: &str, client: &str) -> String {
     let user = UserName::canonical(user);
-    let facts = Facts { user: &user, client: client.parse().unwrap() };
+    let facts = Facts { client: client.parse().unwrap(), ..facts(&user) };
     match decide(app, &facts) {
         Decision::Exempt(exemption) => format!("exempt: {}", exemption.reason()),
         Decision::Require(requirement) => format!("require: {}", requirement.validity.as_secs() / 3600),
+        Decision::Elsewhere => "elsewhere".to_owned(),
     }
 }
 
@@ -56,7 +63,7 @@ fn i9_when_no_rule_matches_everything_is_required_and_nothing_open() {
     {
         let app = app(rules);
         let user = UserName::canonical("bram");
-        let facts = Facts { user: &user, client: "192.0.2.1".parse().unwrap() };
+        let facts = Facts { client: "192.0.2.1".parse().unwrap(), ..facts(&user) };
         let Decision::Require(requirement) = decide(&app, &facts) else { panic!("fell through to a pass") };
         assert_eq!(requirement.validity, Duration::ZERO);
         assert!(Method::ALL.iter().all(|m| methods(requirement).contains(*m)));
@@ -103,7 +110,7 @@ fn the_walk_names_each_rule_and_why() {
         rule(&[], &[], exempt("never reached")),
     ]);
     let user = UserName::canonical("anna");
-    let facts = Facts { user: &user, client: "192.0.2.1".parse().unwrap() };
+    let facts = Facts { client: "192.0.2.1".parse().unwrap(), ..facts(&user) };
     let printed: Vec<String> = explain(&app, &facts).iter().map(ToString::to_string).collect();
     assert_eq!(printed, ["rule 1: other_user", "rule 2: other_network", "rule 3: requires"]);
 }
@@ -125,7 +132,7 @@ proptest! {
     ) {
         let app = app(rules);
         let user = UserName::canonical(user);
-        let facts = Facts { user: &user, client: client.parse().unwrap() };
+        let facts = Facts { client: client.parse().unwrap(), ..facts(&user) };
         let steps = explain(&app, &facts);
         let last = steps.last().unwrap();
         let exempted = matches!(decide(&app, &facts), Decision::Exempt(_));
@@ -141,5 +148,37 @@ proptest! {
             let exempts = matches!(app.policy[last.rule - 1].then, Then::Exempt { .. });
             prop_assert!(exempts);
         }
+    }
+}
+
+/// [B13] What is set for a user comes before every rule: first where they may come from, then an exemption.
+#[test]
+fn b13_what_is_set_for_a_user_comes_first() {
+    let app = app(vec![rule(&[], &["10.0.0.0/8"], exempt("office")), rule(&[], &[], require(12))]);
+    let user = UserName::canonical("anna");
+    let says = |networks: &[&str], exempt_until: Option<u64>, client: &str| {
+        let networks = networks.iter().map(|n| n.parse().unwrap()).collect();
+        let terms = Terms { networks, exempt_until: exempt_until.map(UnixMillis) };
+        let facts = Facts { client: client.parse().unwrap(), terms: &terms, ..facts(&user) };
+        let last = *explain(&app, &facts).last().unwrap();
+        let decided = match decide(&app, &facts) {
+            Decision::Exempt(_) => "exempt",
+            Decision::Require(_) => "require",
+            Decision::Elsewhere => "elsewhere",
+        };
+        format!("{decided} by {last}")
+    };
+    let home = ["192.0.2.0/24", "2001:db8::/32"];
+    for (networks, exempt_until, client, expected) in [
+        (&[][..], None, "10.0.0.1", "exempt by rule 1: exempts"),
+        (&home, None, "10.0.0.1", "elsewhere by rule 0: not_from_here"),
+        (&home, Some(9999), "10.0.0.1", "elsewhere by rule 0: not_from_here"),
+        (&home, None, "192.0.2.9", "require by rule 2: requires"),
+        (&home, None, "::ffff:192.0.2.9", "require by rule 2: requires"),
+        (&home, None, "2001:db8::1", "require by rule 2: requires"),
+        (&[], Some(1001), "203.0.113.1", "exempt by rule 0: exempt_for_a_while"),
+        (&[], Some(1000), "203.0.113.1", "require by rule 2: requires"),
+    ] {
+        assert_eq!(says(networks, exempt_until, client), expected, "{networks:?} {exempt_until:?} {client}");
     }
 }

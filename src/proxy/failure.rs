@@ -31,6 +31,8 @@ pub enum Cause {
     HeaderTooLarge,
     /// The user is blocked.
     Blocked,
+    /// The user may not come from this address.
+    Elsewhere,
     /// The user logs in again and again.
     TooManyLogins,
     /// A page of another origin wants a websocket in the name of the session.
@@ -58,7 +60,7 @@ impl Cause {
     pub const fn status(self) -> Option<StatusCode> {
         Some(match self {
             Self::Malformed(_) | Self::UserName => StatusCode::BAD_REQUEST,
-            Self::Blocked | Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::Blocked | Self::Elsewhere | Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::TooManyLogins => StatusCode::TOO_MANY_REQUESTS,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::ClientTooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -87,6 +89,7 @@ impl Cause {
             Self::Expectation => "expectation",
             Self::HeaderTooLarge => "header_too_large",
             Self::Blocked => "blocked",
+            Self::Elsewhere => "elsewhere",
             Self::TooManyLogins => "too_many_logins",
             Self::ForeignOrigin => "foreign_origin",
             Self::Store => "store",
@@ -118,6 +121,7 @@ impl Cause {
             }
             Self::UnknownHost => Some(Reason::UnknownHost),
             Self::Blocked => Some(Reason::Blocked),
+            Self::Elsewhere => Some(Reason::Elsewhere),
             Self::Store | Self::Audit => Some(Reason::Unavailable),
             Self::Blind => Some(Reason::Blind),
             _ => None,

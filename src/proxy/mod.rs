@@ -222,6 +222,7 @@ impl Proxy {
                 self.send_to(session, ctx, &url).await
             }
             Outcome::Blocked => self.refuse(session, ctx, Cause::Blocked).await,
+            Outcome::Elsewhere => self.refuse(session, ctx, Cause::Elsewhere).await,
             Outcome::Blind => self.refuse(session, ctx, Cause::Blind).await,
             // Nothing else is left; what cannot be dealt with is refused (I9).
             Outcome::Unavailable | Outcome::Forward(_) | Outcome::Login(_) => {

@@ -48,6 +48,7 @@ pub fn refusal_for(
     let why = match cause {
         Cause::UserName => Refusal::UserName,
         Cause::LoginTooLarge => Refusal::LoginTooLarge,
+        Cause::Elsewhere => Refusal::Elsewhere,
         other => Refusal::Status(other.status()?),
     };
     let mut response = refusal(why, wants, id, accept_language, prefix);

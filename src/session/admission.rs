@@ -27,10 +27,13 @@ use crate::{
     },
     config::{App, app::Requirement},
     factor::Proof,
-    model::{DeviceId, Epoch, LoginId, MethodSet, OwnCookies, Revocation, SessionId, UserKey, UserName},
+    model::{
+        DeviceId, Epoch, LoginId, MethodSet, OwnCookies, Revocation, SessionId, SessionRecord, UserKey,
+        UserName,
+    },
     policy::{self, Decision, Facts},
     store::{
-        RevocationSink, SharedStore, StoreError,
+        RevocationSink, SharedStore, StoreError, documents,
         feed::{Glance, Lookout, Sight},
     },
     throttle::allowance::Allowances,
@@ -48,6 +51,8 @@ pub struct Origin<'a> {
     pub cookies: OwnCookies<'a>,
     /// The client's address.
     pub client: IpAddr,
+    /// What the browser says it is.
+    pub agent: &'a str,
 }
 
 /// Why a session was given.
@@ -93,6 +98,8 @@ pub enum FirstFactor {
     },
     /// The user is blocked.
     Blocked,
+    /// The user may not come from this address.
+    Elsewhere,
     /// So many sessions of this user have ended lately that no other one begins now without a second factor. The one
     /// that was running on this browser has ended.
     TooMany,
@@ -195,6 +202,8 @@ impl Admissions {
             return Ok(FirstFactor::Blocked);
         }
         self.store.note_seen(&user, false, now).await?;
+        // After the moment at which the session starts: a change that comes later voids it.
+        let terms = documents::profile(self.store.as_ref(), &user).await?.terms(now);
 
         let mut cookies = Vec::new();
         let device = self.device_of(&origin.cookies, now, &mut cookies)?;
@@ -203,8 +212,9 @@ impl Admissions {
         let trust = standing::trust(&self.keyring, &self.live, &origin.cookies, device, now)
             .filter(|trust| trust.user == user);
 
-        let facts = Facts { user: &user.name, client: origin.client };
+        let facts = Facts { user: &user.name, client: origin.client, terms: &terms, now };
         let begin = match policy::decide(app, &facts) {
+            Decision::Elsewhere => return Ok(FirstFactor::Elsewhere),
             Decision::Exempt(_) => Some(Begin { ground: Ground::Exempt, proof: None, epoch: None }),
             Decision::Require(required) => {
                 trust.as_ref().filter(|t| suffices(t, required, now)).map(|trust| {
@@ -239,7 +249,9 @@ impl Admissions {
                     seen: now,
                     proved_at,
                     methods: methods.unwrap_or(MethodSet::EMPTY),
+                    terms,
                 };
+                self.note_begun(app, &token, &origin).await?;
                 cookies.push(self.names.set(Kind::Session, &issue(&self.keyring, &token), None));
                 if origin.cookies.login.is_some() {
                     cookies.push(self.names.clear(Kind::Login));
@@ -273,7 +285,9 @@ impl Admissions {
     /// nothing.
     pub fn would_ask(&self, app: &App, live: &LiveSession, origin: &Origin<'_>) -> bool {
         let (now, session) = (self.clock.now(), live.session());
-        match policy::decide(app, &Facts { user: &session.user.name, client: origin.client }) {
+        let facts = Facts { user: &session.user.name, client: origin.client, terms: &session.terms, now };
+        match policy::decide(app, &facts) {
+            Decision::Elsewhere => true,
             Decision::Exempt(_) => false,
             Decision::Require(required) => {
                 standing::trust(&self.keyring, &self.live, &origin.cookies, session.device, now)
@@ -293,12 +307,15 @@ impl Admissions {
         app: &App,
         pending: Pending,
         proof: Proof,
-        client: IpAddr,
+        origin: Origin<'_>,
     ) -> Result<Completion, StoreError> {
         let now = self.clock.now();
+        let profile = documents::profile(self.store.as_ref(), &pending.user).await?;
+        let terms = profile.terms(now);
         let lives = || standing::pending_lives(&self.live, app, &pending, now);
-        let facts = Facts { user: &pending.user.name, client };
+        let facts = Facts { user: &pending.user.name, client: origin.client, terms: &terms, now };
         let required = match policy::decide(app, &facts) {
+            Decision::Elsewhere => return Ok(Completion::Void),
             Decision::Exempt(_) => None,
             Decision::Require(required) => Some(required),
         };
@@ -339,7 +356,11 @@ impl Admissions {
             seen: now,
             proved_at: Some(proof.at()),
             methods,
+            terms,
         };
+        if pending.purpose == Purpose::Login {
+            self.note_begun(app, &token, &origin).await?;
+        }
         let mut cookies = vec![
             self.names.set(Kind::Session, &issue(&self.keyring, &token), None),
             self.names.clear(Kind::Login),
@@ -359,6 +380,34 @@ impl Admissions {
                 Purpose::StepUp { .. } => self.step_up_target(&pending.target).to_owned(),
             },
         }))
+    }
+
+    /// For the list of the user's own sessions.
+    async fn note_begun(&self, app: &App, token: &Session, origin: &Origin<'_>) -> Result<(), StoreError> {
+        let mut agent: String = origin.agent.chars().filter(|c| !c.is_control()).collect();
+        agent.truncate(agent.floor_char_boundary(SessionRecord::AGENT_BYTES));
+        let record = SessionRecord {
+            id: token.id,
+            app: token.app.clone(),
+            device: token.device,
+            epoch: token.epoch,
+            started: token.started,
+            until: token.started.plus(app.session.max),
+            address: origin.client.to_canonical(),
+            agent,
+        };
+        documents::change_presence(self.store.as_ref(), &token.user, |presence| {
+            presence.begin(record.clone(), token.started);
+        })
+        .await
+    }
+
+    /// For the same list. It only tells: one that ended is not shown as alive, whatever stands there.
+    async fn note_ended(&self, user: &UserKey, id: SessionId) {
+        let noted = documents::change_presence(self.store.as_ref(), user, |presence| presence.end(id)).await;
+        if let Err(error) = noted {
+            tracing::warn!(%error, "a session that ended stays in its user's list");
+        }
     }
 
     /// A running session must prove a second factor again before it goes on: the cookies that make it pending.
@@ -400,6 +449,7 @@ impl Admissions {
             return Err(error);
         }
         self.allowances.charge(&session.session().user, self.clock.now());
+        self.note_ended(&session.session().user, id).await;
         Ok(vec![self.names.clear(Kind::Session)])
     }
 

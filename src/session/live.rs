@@ -18,7 +18,7 @@ use super::token::{Session, Trust};
 use crate::{
     base::clock::UnixMillis,
     metrics::RevocationKind,
-    model::{DeviceId, Epoch, Revocation, SessionId, UserKey},
+    model::{DeviceId, Epoch, Revocation, SessionId, SessionRecord, UserKey},
     store::RevocationSink,
 };
 
@@ -88,6 +88,14 @@ impl Live {
     /// Whether nothing that `user` proved at `at` has been voided since (reset, sign-out everywhere).
     pub fn proof_lives(&self, user: &UserKey, at: UnixMillis) -> bool {
         self.users.pin().get(user).is_none_or(|mark| at >= mark.limit)
+    }
+
+    /// Whether a session that has begun may still be alive, as far as revocations tell.
+    pub fn record_stands(&self, user: &UserKey, record: &SessionRecord) -> bool {
+        !self.has_ended(record.id)
+            && self.epoch_lives(record.device, record.epoch)
+            && self.proof_lives(user, record.started)
+            && !self.is_blocked(user)
     }
 
     /// Whether the user is blocked.
@@ -173,7 +181,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{AppId, MethodSet, Realm, UserName};
+    use crate::model::{AppId, MethodSet, Realm, Terms, UserName};
 
     fn user(name: &str) -> UserKey {
         UserKey { realm: Realm::new("care"), name: UserName::canonical(name) }
@@ -190,6 +198,7 @@ mod tests {
             seen: UnixMillis(started),
             proved_at: None,
             methods: MethodSet::EMPTY,
+            terms: Terms::default(),
         }
     }
 

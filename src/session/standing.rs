@@ -240,7 +240,7 @@ fn is_ahead(at: UnixMillis, now: UnixMillis) -> bool {
 impl LiveSession {
     /// Something to keep in a cache.
     pub(super) fn for_cache_test(session_cookie: &str, device_cookie: &str) -> Arc<Self> {
-        use crate::model::{AppId, Epoch, MethodSet, Realm, SessionId, UserKey, UserName};
+        use crate::model::{AppId, Epoch, MethodSet, Realm, SessionId, Terms, UserKey, UserName};
         let user = UserKey { realm: Realm::new("care"), name: UserName::canonical("anna") };
         Arc::new(Self {
             session: Session {
@@ -253,6 +253,7 @@ impl LiveSession {
                 seen: UnixMillis(0),
                 proved_at: None,
                 methods: MethodSet::EMPTY,
+                terms: Terms::default(),
             },
             session_cookie: session_cookie.into(),
             device_cookie: device_cookie.into(),

@@ -32,13 +32,19 @@ use crate::{
         UserName,
     },
     store::{
-        Added, AttemptState, Attempts, Devices, Enrolments, NewAuthenticator, OneTime, Ownership,
-        RevocationSink, Revocations, SealedNames, SharedStore, StoreError, StoreResult, Upkeep, UserRecord,
-        Users, memory,
+        Added, AttemptState, Attempts, Collection, Devices, Document, Documents, Enrolments,
+        NewAuthenticator, OneTime, Ownership, RevocationSink, Revocations, SealedNames, SharedStore,
+        StoreError, StoreResult, Upkeep, UserRecord, Users, memory,
     },
 };
 
 pub(super) const CLIENT: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
+/// Where a login is completed from, where the cookies do not matter.
+pub(super) const BARE: Origin<'static> = Origin {
+    cookies: OwnCookies { device: None, trust: None, login: None, session: None },
+    client: CLIENT,
+    agent: "test",
+};
 pub(super) const NAMES: Names = Names::new(false);
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
@@ -80,13 +86,13 @@ impl World {
     /// The app accepted this user's password.
     pub async fn password(&self, app: &App, browser: &mut Browser, user: &str) -> FirstFactor {
         let before = browser.clone();
-        let origin = Origin { cookies: before.own(), client: CLIENT };
+        let origin = Origin { cookies: before.own(), client: CLIENT, agent: "test" };
         let result =
             self.admissions.first_factor(app, UserName::canonical(user), origin, "/clients").await.unwrap();
         match &result {
             FirstFactor::Admitted(admission) => browser.take(&admission.cookies),
             FirstFactor::Pending { cookies, .. } => browser.take(cookies),
-            FirstFactor::Blocked | FirstFactor::TooMany => {}
+            FirstFactor::Blocked | FirstFactor::Elsewhere | FirstFactor::TooMany => {}
         }
         result
     }
@@ -95,7 +101,7 @@ impl World {
     pub async fn code(&self, app: &App, browser: &mut Browser) -> Option<Admission> {
         let pending = self.pending(app, browser)?;
         let proof = Proof::for_test(pending.user.clone(), Method::Totp, self.now());
-        match self.admissions.complete(app, pending, proof, CLIENT).await.unwrap() {
+        match self.admissions.complete(app, pending, proof, BARE).await.unwrap() {
             Completion::Admitted(admission) => {
                 browser.take(&admission.cookies);
                 Some(admission)
@@ -109,7 +115,9 @@ impl World {
         match self.password(app, browser, user).await {
             FirstFactor::Admitted(admission) => admission,
             FirstFactor::Pending { .. } => self.code(app, browser).await.expect("a right code"),
-            FirstFactor::Blocked | FirstFactor::TooMany => panic!("{user} may not log in"),
+            FirstFactor::Blocked | FirstFactor::Elsewhere | FirstFactor::TooMany => {
+                panic!("{user} may not log in")
+            }
         }
     }
 
@@ -264,9 +272,43 @@ impl Users for Failing {
         self.inner.reset(user, now, until).await
     }
 
+    async fn sign_out(&self, user: &UserKey, now: UnixMillis, until: UnixMillis) -> StoreResult<()> {
+        self.step()?;
+        self.inner.sign_out(user, now, until).await
+    }
+
     async fn set_blocked(&self, user: &UserKey, blocked: bool, now: UnixMillis) -> StoreResult<()> {
         self.step()?;
         self.inner.set_blocked(user, blocked, now).await
+    }
+}
+
+#[async_trait]
+impl Documents for Failing {
+    async fn document(&self, of: Collection, name: &str) -> StoreResult<Option<Document>> {
+        self.step()?;
+        self.inner.document(of, name).await
+    }
+
+    async fn swap_document(
+        &self,
+        of: Collection,
+        name: &str,
+        expected: Option<Document>,
+        new: Option<Document>,
+    ) -> StoreResult<bool> {
+        self.step()?;
+        self.inner.swap_document(of, name, expected, new).await
+    }
+
+    async fn documents(
+        &self,
+        of: Collection,
+        after: Option<&str>,
+        limit: usize,
+    ) -> StoreResult<Vec<(String, Document)>> {
+        self.step()?;
+        self.inner.documents(of, after, limit).await
     }
 }
 

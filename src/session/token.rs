@@ -9,14 +9,17 @@
 //! What a token says is true for as long as the key is in the ring. Whether it still *counts* (age, revocation,
 //! device) is judged by `standing` and `admission`, never here.
 
+use std::net::IpAddr;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use ipnet::IpNet;
 
 use crate::{
     base::{
         clock::UnixMillis,
         keyring::{KeyId, Keyring},
     },
-    model::{AppId, DeviceId, Epoch, LoginId, MethodSet, Realm, SessionId, UserKey, UserName},
+    model::{AppId, DeviceId, Epoch, LoginId, MethodSet, Realm, SessionId, Terms, UserKey, UserName},
 };
 
 /// The only version of a body that is written and read.
@@ -105,6 +108,8 @@ pub struct Session {
     pub proved_at: Option<UnixMillis>,
     /// By which methods.
     pub methods: MethodSet,
+    /// What administrators had set for this user when it began; whoever changes that voids the session.
+    pub terms: Terms,
 }
 
 /// A body that can be signed under its own domain.
@@ -247,6 +252,7 @@ impl Token for Session {
             }
         }
         out.extend_from_slice(&self.methods.bits().to_be_bytes());
+        put_terms(out, &self.terms);
     }
 
     fn decode(body: &[u8]) -> Option<Self> {
@@ -265,9 +271,31 @@ impl Token for Session {
                 _ => return None,
             },
             methods: body.methods()?,
+            terms: body.terms()?,
         };
         body.end(token)
     }
+}
+
+/// Networks with their number (1 byte) in front, each as family, length of its prefix, and address; then the end of the
+/// exemption, 0 when there is none. More networks than fit would be a cookie that no browser keeps: `admin` bounds them.
+fn put_terms(out: &mut Vec<u8>, terms: &Terms) {
+    let networks = &terms.networks;
+    // Too many becomes a number that nobody reads: never a shorter list, which could end up empty.
+    out.push(u8::try_from(networks.len()).ok().filter(|n| *n < u8::MAX).unwrap_or(u8::MAX));
+    for network in networks.iter() {
+        match network {
+            IpNet::V4(v4) => {
+                out.extend_from_slice(&[4, v4.prefix_len()]);
+                out.extend_from_slice(&v4.addr().octets());
+            }
+            IpNet::V6(v6) => {
+                out.extend_from_slice(&[6, v6.prefix_len()]);
+                out.extend_from_slice(&v6.addr().octets());
+            }
+        }
+    }
+    put_time(out, terms.exempt_until.unwrap_or_default());
 }
 
 fn put_time(out: &mut Vec<u8>, at: UnixMillis) {
@@ -330,6 +358,26 @@ impl<'a> Reader<'a> {
 
     fn user(&mut self) -> Option<UserKey> {
         Some(UserKey { realm: Realm::new(self.text()?), name: UserName::canonical(self.text()?) })
+    }
+
+    fn terms(&mut self) -> Option<Terms> {
+        let count = self.byte().filter(|n| *n < u8::MAX)?;
+        let networks = (0..count).map(|_| self.network()).collect::<Option<Vec<_>>>()?;
+        let exempt_until = self.time()?;
+        Some(Terms {
+            networks: networks.into(),
+            exempt_until: (exempt_until > UnixMillis(0)).then_some(exempt_until),
+        })
+    }
+
+    fn network(&mut self) -> Option<IpNet> {
+        let (family, prefix) = (self.byte()?, self.byte()?);
+        let address = match family {
+            4 => IpAddr::from(self.array::<4>()?),
+            6 => IpAddr::from(self.array::<16>()?),
+            _ => return None,
+        };
+        IpNet::new(address, prefix).ok()
     }
 
     fn methods(&mut self) -> Option<MethodSet> {

@@ -13,9 +13,9 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::{
-    Added, AttemptState, Attempts, Devices, Enrolments, NewAuthenticator, OneTime, Ownership, Rekeyed,
-    RevocationSink, Revocations, SealedCount, SealedNames, SharedStore, StoreError, StoreResult, Upkeep,
-    UserRecord, Users,
+    Added, AttemptState, Attempts, Collection, Devices, Document, Documents, Enrolments, NewAuthenticator,
+    OneTime, Ownership, Rekeyed, RevocationSink, Revocations, SealedCount, SealedNames, SharedStore,
+    StoreError, StoreResult, Upkeep, UserRecord, Users, documents::Shelves,
 };
 use crate::{
     base::{clock::UnixMillis, keyring::Keyring},
@@ -49,6 +49,7 @@ struct State {
     epoch_floor: u64,
     ended: HashMap<SessionId, UnixMillis>,
     sealed_names: BTreeSet<(AppId, String)>,
+    documents: Shelves,
     sinks: Vec<Arc<dyn RevocationSink>>,
     /// Half a copy; whether nothing was here before.
     unfinished: Option<bool>,
@@ -88,6 +89,15 @@ impl State {
         for sink in &self.sinks {
             sink.apply(revocation);
         }
+    }
+
+    /// All that was proved before `now` is void.
+    fn void(&mut self, user: &UserKey, now: UnixMillis, until: UnixMillis) {
+        let person = self.person(user);
+        let old = person.void.unwrap_or(Void { before: now, until });
+        let void = Void { before: old.before.max(now), until: old.until.max(until) };
+        person.void = Some(void);
+        self.announce(&Revocation::User { user: user.clone(), before: void.before, until: void.until });
     }
 
     fn present(&self, now: UnixMillis) -> Vec<Revocation> {
@@ -210,11 +220,13 @@ impl Users for Memory {
         let person = state.person(user);
         let removed = std::mem::take(&mut person.authenticators).len();
         person.attempts = AttemptState::default();
-        let old = person.void.unwrap_or(Void { before: now, until });
-        let void = Void { before: old.before.max(now), until: old.until.max(until) };
-        person.void = Some(void);
-        state.announce(&Revocation::User { user: user.clone(), before: void.before, until: void.until });
+        state.void(user, now, until);
         Ok(removed)
+    }
+
+    async fn sign_out(&self, user: &UserKey, now: UnixMillis, until: UnixMillis) -> StoreResult<()> {
+        self.0.lock().void(user, now, until);
+        Ok(())
     }
 
     async fn set_blocked(&self, user: &UserKey, blocked: bool, now: UnixMillis) -> StoreResult<()> {
@@ -226,6 +238,43 @@ impl Users for Memory {
         let version = person.block_version;
         state.announce(&Revocation::Blocked { user: user.clone(), blocked, version });
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Documents for Memory {
+    async fn document(&self, of: Collection, name: &str) -> StoreResult<Option<Document>> {
+        Ok(self.0.lock().documents.get(&(of, name.to_owned())).cloned())
+    }
+
+    async fn swap_document(
+        &self,
+        of: Collection,
+        name: &str,
+        expected: Option<Document>,
+        new: Option<Document>,
+    ) -> StoreResult<bool> {
+        let mut state = self.0.lock();
+        let name = (of, name.to_owned());
+        let same = state.documents.get(&name) == expected.as_ref();
+        match new {
+            _ if !same => {}
+            Some(new) => drop(state.documents.insert(name, new)),
+            None => drop(state.documents.remove(&name)),
+        }
+        Ok(same)
+    }
+
+    async fn documents(
+        &self,
+        of: Collection,
+        after: Option<&str>,
+        limit: usize,
+    ) -> StoreResult<Vec<(String, Document)>> {
+        let state = self.0.lock();
+        let all = state.documents.iter().filter(|((collection, _), _)| *collection == of);
+        let all = all.filter(|((_, name), _)| after.is_none_or(|after| name.as_str() > after));
+        Ok(all.take(limit).map(|((_, name), document)| (name.clone(), document.clone())).collect())
     }
 }
 
@@ -327,10 +376,16 @@ impl Upkeep for Memory {
         let mut state = self.0.lock();
         let count = |s: &State| {
             let voids = s.people.values().filter(|p| p.void.is_some()).count();
-            let kept = s.consumed.len().saturating_add(s.ended.len()).saturating_add(s.devices.len());
+            let kept = s
+                .documents
+                .len()
+                .saturating_add(s.consumed.len())
+                .saturating_add(s.ended.len())
+                .saturating_add(s.devices.len());
             kept.saturating_add(voids)
         };
         let before = count(&state);
+        state.documents.retain(|_, document| document.until.is_none_or(|until| until > now));
         state.consumed.retain(|_, until| *until > now);
         state.ended.retain(|_, until| *until > now);
         let gone = state.devices.values().filter(|d| d.until <= now).map(|d| d.epoch).max();

@@ -7,9 +7,9 @@ use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    Added, AttemptState, Attempts, Devices, Enrolments, NewAuthenticator, OneTime, Ownership, Rekeyed,
-    RevocationSink, Revocations, SealedCount, SealedNames, SharedStore, StoreError, StoreResult, Upkeep,
-    UserRecord, Users,
+    Added, AttemptState, Attempts, Collection, Devices, Document, Documents, Enrolments, NewAuthenticator,
+    OneTime, Ownership, Rekeyed, RevocationSink, Revocations, SealedCount, SealedNames, SharedStore,
+    StoreError, StoreResult, Upkeep, UserRecord, Users,
 };
 use crate::{
     base::{clock::UnixMillis, keyring::Keyring},
@@ -91,8 +91,38 @@ impl Users for Metered {
         self.timed(Op::ResetUser, self.store.reset(user, now, until)).await
     }
 
+    async fn sign_out(&self, user: &UserKey, now: UnixMillis, until: UnixMillis) -> StoreResult<()> {
+        self.timed(Op::SignOut, self.store.sign_out(user, now, until)).await
+    }
+
     async fn set_blocked(&self, user: &UserKey, blocked: bool, now: UnixMillis) -> StoreResult<()> {
         self.timed(Op::SetBlocked, self.store.set_blocked(user, blocked, now)).await
+    }
+}
+
+#[async_trait]
+impl Documents for Metered {
+    async fn document(&self, of: Collection, name: &str) -> StoreResult<Option<Document>> {
+        self.timed(Op::Document, self.store.document(of, name)).await
+    }
+
+    async fn swap_document(
+        &self,
+        of: Collection,
+        name: &str,
+        expected: Option<Document>,
+        new: Option<Document>,
+    ) -> StoreResult<bool> {
+        self.timed(Op::SwapDocument, self.store.swap_document(of, name, expected, new)).await
+    }
+
+    async fn documents(
+        &self,
+        of: Collection,
+        after: Option<&str>,
+        limit: usize,
+    ) -> StoreResult<Vec<(String, Document)>> {
+        self.timed(Op::Documents, self.store.documents(of, after, limit)).await
     }
 }
 

@@ -7,6 +7,7 @@
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod copy;
+pub mod documents;
 pub mod feed;
 pub mod memory;
 pub mod metered;
@@ -17,6 +18,8 @@ pub mod sqlite;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+
+pub use documents::{Collection, Document, Documents};
 
 use crate::{
     base::{clock::UnixMillis, keyring::Keyring},
@@ -114,6 +117,10 @@ pub trait Users: Send + Sync {
     /// Removes every authenticator, the attempt counter and publishes `Revocation::User{before: now}`, in
     /// one step. Answers how many authenticators were removed. Works for a user never met, too.
     async fn reset(&self, user: &UserKey, now: UnixMillis, until: UnixMillis) -> StoreResult<usize>;
+
+    /// Publishes `Revocation::User{before: now}`, in one step: every session and trust of the user is void, the
+    /// authenticators stay. Works for a user never met, too.
+    async fn sign_out(&self, user: &UserKey, now: UnixMillis, until: UnixMillis) -> StoreResult<()>;
 
     /// Blocks or unblocks and publishes it, in one step. Works for a user never met, too. The announced version is
     /// `now` in milliseconds, or the one before plus 1 if that is more.
@@ -249,11 +256,14 @@ pub trait Upkeep: Send + Sync {
 
 /// Everything that one backend offers.
 pub trait Store:
-    Enrolments + Users + OneTime + Attempts + Devices + Revocations + SealedNames + Upkeep
+    Enrolments + Users + Documents + OneTime + Attempts + Devices + Revocations + SealedNames + Upkeep
 {
 }
 
-impl<T: Enrolments + Users + OneTime + Attempts + Devices + Revocations + SealedNames + Upkeep> Store for T {}
+impl<T> Store for T where
+    T: Enrolments + Users + Documents + OneTime + Attempts + Devices + Revocations + SealedNames + Upkeep
+{
+}
 
 /// A store as parts hold it.
 pub type SharedStore = Arc<dyn Store>;

@@ -10,7 +10,7 @@
 
 use async_trait::async_trait;
 
-use super::{AttemptState, StoreResult};
+use super::{AttemptState, Collection, Document, StoreResult};
 use crate::{
     base::clock::UnixMillis,
     model::{AppId, Authenticator, DeviceId, LoginId, SessionId, UserKey},
@@ -29,12 +29,20 @@ pub enum Kind {
     ConsumedLogins,
     /// Names of the apps' cookies that are sealed.
     SealedNames,
+    /// Documents: what is set for users, where they are logged in, tokens.
+    Documents,
 }
 
 impl Kind {
     /// All, in the order in which they are copied.
-    pub const ALL: [Self; 5] =
-        [Self::Users, Self::Devices, Self::EndedSessions, Self::ConsumedLogins, Self::SealedNames];
+    pub const ALL: [Self; 6] = [
+        Self::Users,
+        Self::Devices,
+        Self::EndedSessions,
+        Self::ConsumedLogins,
+        Self::SealedNames,
+        Self::Documents,
+    ];
 
     /// As people read it.
     pub const fn name(self) -> &'static str {
@@ -44,6 +52,7 @@ impl Kind {
             Self::EndedSessions => "ended sessions",
             Self::ConsumedLogins => "completed logins",
             Self::SealedNames => "names of sealed cookies",
+            Self::Documents => "documents",
         }
     }
 }
@@ -61,6 +70,8 @@ pub enum Key {
     Login(LoginId),
     /// A name of a sealed cookie.
     SealedName(AppId, String),
+    /// A document.
+    Document(Collection, String),
 }
 
 /// One thing that is kept.
@@ -90,6 +101,15 @@ pub enum Record {
         app: AppId,
         /// The name.
         name: String,
+    },
+    /// A document.
+    Document {
+        /// Of which sort.
+        of: Collection,
+        /// Its name.
+        name: String,
+        /// What it says. Of two with one name the one that is copied counts.
+        document: Document,
     },
 }
 
@@ -147,6 +167,7 @@ impl Record {
             Self::Session { id, .. } => Key::Session(*id),
             Self::Login { id, .. } => Key::Login(*id),
             Self::SealedName { app, name } => Key::SealedName(app.clone(), name.clone()),
+            Self::Document { of, name, .. } => Key::Document(*of, name.clone()),
         }
     }
 
@@ -161,6 +182,11 @@ impl Record {
             }
             Self::Device(Device { until, .. }) | Self::Session { until, .. } | Self::Login { until, .. } => {
                 if *until <= now {
+                    return None;
+                }
+            }
+            Self::Document { document, .. } => {
+                if document.until.is_some_and(|until| until <= now) {
                     return None;
                 }
             }

@@ -29,7 +29,7 @@ pub(super) async fn complete(visitor: &Visitor, pending: Pending, proof: Proof) 
     let (user, device) = (pending.user.clone(), pending.device);
     let begins = pending.purpose == Purpose::Login;
     let app = &visitor.visit.app;
-    let completion = visitor.pages.admissions.complete(app, pending, proof, visitor.visit.client).await?;
+    let completion = visitor.pages.admissions.complete(app, pending, proof, visitor.origin()).await?;
     let admission = match completion {
         Completion::Admitted(admission) => admission,
         Completion::Void => return expired(visitor),

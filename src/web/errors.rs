@@ -19,6 +19,8 @@ pub enum Refusal {
     Status(StatusCode),
     /// 400: the user name that was typed has characters that are not taken.
     UserName,
+    /// 403: the user may not come from this address.
+    Elsewhere,
     /// 413: a request to a path that logs in is larger than `limits.login_body_bytes`.
     LoginTooLarge,
 }
@@ -29,6 +31,7 @@ impl Refusal {
         match self {
             Self::Status(status) => status,
             Self::UserName => StatusCode::BAD_REQUEST,
+            Self::Elsewhere => StatusCode::FORBIDDEN,
             Self::LoginTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         }
     }
@@ -153,6 +156,7 @@ fn keys(refusal: Refusal) -> (Key, Key, Key) {
     let admin = Key("error-admin");
     let status = match refusal {
         Refusal::UserName => return (Key("error-name-title"), Key("error-name-text"), again),
+        Refusal::Elsewhere => return (Key("error-elsewhere-title"), Key("error-elsewhere-text"), admin),
         Refusal::LoginTooLarge => return (Key("error-large-title"), Key("error-large-login-text"), admin),
         Refusal::Status(status) => status,
     };

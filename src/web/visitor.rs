@@ -18,9 +18,9 @@ use crate::{
     base::clock::UnixMillis,
     config::app::Requirement,
     i18n::Language,
-    model::{DeviceId, OwnCookies, UserKey},
+    model::{DeviceId, OwnCookies, Terms, UserKey},
     policy,
-    session::{cookie::Kind, standing::LiveSession, token::Pending},
+    session::{admission::Origin, cookie::Kind, standing::LiveSession, token::Pending},
 };
 
 /// Remembers the language that somebody chose. Holds nothing else and decides nothing, so it is not signed.
@@ -70,11 +70,19 @@ impl Visitor {
 
     /// What policy requires of a user at this address; `None` when nothing.
     pub fn requirement(&self, user: &UserKey) -> Option<&Requirement> {
-        let facts = policy::Facts { user: &user.name, client: self.visit.client };
+        // What is set for this user was looked at when the login began, and is again when it is completed.
+        let (terms, now) = (&Terms::default(), self.now);
+        let facts = policy::Facts { user: &user.name, client: self.visit.client, terms, now };
         match policy::decide(&self.visit.app, &facts) {
-            policy::Decision::Exempt(_) => None,
+            policy::Decision::Exempt(_) | policy::Decision::Elsewhere => None,
             policy::Decision::Require(requirement) => Some(requirement),
         }
+    }
+
+    /// From where, and with which cookies.
+    pub fn origin(&self) -> Origin<'_> {
+        let agent = reply::text(&self.headers, &header::USER_AGENT).unwrap_or_default();
+        Origin { cookies: self.own(), client: self.visit.client, agent }
     }
 
     /// A path of our own.

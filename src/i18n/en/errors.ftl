@@ -32,3 +32,5 @@ error-unavailable-title = Not available for a moment
 error-unavailable-text = Your request could not be handled safely just now, so it was not handled. Try again in a moment.
 error-timeout-title = The application does not answer
 error-timeout-text = The application behind this page took too long. Try again in a moment.
+error-elsewhere-title = Not from this address
+error-elsewhere-text = You may not log in from the address at which you are now.

@@ -32,3 +32,5 @@ error-unavailable-title = Even niet beschikbaar
 error-unavailable-text = Uw verzoek kon op dit moment niet veilig worden verwerkt en is daarom niet verwerkt. Probeer het over een ogenblik opnieuw.
 error-timeout-title = De toepassing antwoordt niet
 error-timeout-text = De toepassing achter deze pagina deed er te lang over. Probeer het over een ogenblik opnieuw.
+error-elsewhere-title = Niet vanaf dit adres
+error-elsewhere-text = U mag niet inloggen vanaf het adres waar u nu bent.

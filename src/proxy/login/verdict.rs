@@ -75,7 +75,13 @@ impl Proxy {
             cause
         };
         let user = self.name(session, attempt, &judged).await.map_err(unavailable)?;
-        let origin = Origin { cookies: attempt.view.cookies, client: attempt.view.client };
+        let agent =
+            session.req_header().headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+        let origin = Origin {
+            cookies: attempt.view.cookies,
+            client: attempt.view.client,
+            agent: agent.unwrap_or_default(),
+        };
         if let Some(live) = attempt.same_user() {
             if user != attempt.typed {
                 tracing::warn!(
@@ -100,6 +106,11 @@ impl Proxy {
             self.record(attempt, user, &Event::BlockedLogin);
             return Err(Cause::Blocked);
         }
+        if let Next::Elsewhere = next {
+            site.metrics.first_factor.count(FirstFactor::Elsewhere);
+            self.record(attempt, user, &Event::LoginFromElsewhere);
+            return Err(Cause::Elsewhere);
+        }
         if let Next::TooMany = next {
             site.metrics.first_factor.count(FirstFactor::TooMany);
             tracing::warn!(app = %site.app.id, request_id = %attempt.arrival.id, "too many logins of one user");
@@ -122,6 +133,7 @@ impl Proxy {
                 Ok(Verdict::Challenge(all))
             }
             Next::Blocked => Err(Cause::Blocked),
+            Next::Elsewhere => Err(Cause::Elsewhere),
             Next::TooMany => Err(Cause::TooManyLogins),
         }
     }

@@ -1,7 +1,7 @@
 use super::{super::testing::*, cookies::DEVICE_RENEWED_AFTER, *};
 use crate::{
     config::app::Then,
-    model::{Method, Realm},
+    model::{Method, PersonalExemption, Profile, Realm},
     session::{standing::Standings, token::verify},
     store::memory,
 };
@@ -15,6 +15,7 @@ fn admitted(first: FirstFactor) -> Admission {
         FirstFactor::Admitted(admission) => admission,
         FirstFactor::Pending { .. } => panic!("pending"),
         FirstFactor::Blocked => panic!("blocked"),
+        FirstFactor::Elsewhere => panic!("elsewhere"),
         FirstFactor::TooMany => panic!("too many"),
     }
 }
@@ -54,7 +55,7 @@ async fn a7_b3_the_trust_cookie_lasts_as_long_as_is_left_of_the_validity() {
     let pending = world.pending(&app, &anna).unwrap();
     let proof = proof(&pending, world.now());
     world.clock.advance(Duration::from_secs(100));
-    let Completion::Admitted(done) = world.admissions.complete(&app, pending, proof, CLIENT).await.unwrap()
+    let Completion::Admitted(done) = world.admissions.complete(&app, pending, proof, BARE).await.unwrap()
     else {
         panic!("void");
     };
@@ -182,7 +183,7 @@ async fn i3_a_void_trust_admits_nobody_even_where_the_takeover_is_not_known_yet(
     let standings = Standings::new(world.keyring.clone(), deaf);
     assert!(standings.trust(&saved.own(), world.now()).is_some(), "it looks alive from here");
     let origin = saved.clone();
-    let origin = Origin { cookies: origin.own(), client: CLIENT };
+    let origin = Origin { cookies: origin.own(), client: CLIENT, agent: "test" };
     let first = admissions.first_factor(&app, UserName::canonical("anna"), origin, "/").await.unwrap();
     let FirstFactor::Pending { cookies, .. } = &first else { panic!("admitted") };
     saved.take(cookies);
@@ -231,7 +232,7 @@ async fn i2_a_pending_login_is_completed_once_under_any_concurrency() {
             let (world, app, pending) = (world.clone(), app.clone(), pending.clone());
             tokio::spawn(async move {
                 let proof = proof(&pending, world.now());
-                let done = world.admissions.complete(&app, pending, proof, CLIENT).await.unwrap();
+                let done = world.admissions.complete(&app, pending, proof, BARE).await.unwrap();
                 matches!(done, Completion::Admitted(_))
             })
         });
@@ -262,11 +263,11 @@ async fn i2_the_proof_of_another_user_completes_nothing() {
     world.password(&app, &mut anna, "anna").await;
     let pending = world.pending(&app, &anna).unwrap();
     let bram = Proof::for_test(key(&app, "bram"), Method::Totp, world.now());
-    let done = world.admissions.complete(&app, pending.clone(), bram, CLIENT).await.unwrap();
+    let done = world.admissions.complete(&app, pending.clone(), bram, BARE).await.unwrap();
     assert!(matches!(done, Completion::Void));
     let elsewhere = UserKey { realm: Realm::new("elsewhere"), ..key(&app, "anna") };
     let namesake = Proof::for_test(elsewhere, Method::Totp, world.now());
-    let done = world.admissions.complete(&app, pending, namesake, CLIENT).await.unwrap();
+    let done = world.admissions.complete(&app, pending, namesake, BARE).await.unwrap();
     assert!(matches!(done, Completion::Void));
     assert!(world.code(&app, &mut anna).await.is_some(), "her own still does");
 }
@@ -279,7 +280,7 @@ async fn i2_a_pending_login_dies_with_age_block_and_another_app() {
     let pending = world.pending(&app, &anna).unwrap();
     let complete = async |pending: &Pending, app: &App| {
         let proof = proof(pending, world.now());
-        let done = world.admissions.complete(app, pending.clone(), proof, CLIENT).await.unwrap();
+        let done = world.admissions.complete(app, pending.clone(), proof, BARE).await.unwrap();
         matches!(done, Completion::Admitted(_))
     };
     let mut other = super::super::testing::app(HOUR);
@@ -294,10 +295,80 @@ async fn i2_a_pending_login_dies_with_age_block_and_another_app() {
     assert!(!complete(&pending, &app).await, "ten minutes");
 }
 
+/// [B13] Somebody with a list of addresses gets in from those only; nobody else is concerned.
+#[tokio::test]
+async fn b13_a_login_from_elsewhere_begins_nothing_and_its_list_goes_with_the_session() {
+    let (world, app) = (World::new().await, app(HOUR));
+    let anna = key(&app, "anna");
+    let set = async |networks: &[&str]| {
+        let networks = networks.iter().map(|n| n.parse().unwrap()).collect();
+        let profile = Profile { networks, ..Profile::default() };
+        documents::change_profile(world.store.as_ref(), &anna, |_| (Some(profile.clone()), ()))
+            .await
+            .unwrap();
+    };
+    set(&["198.51.100.0/24"]).await;
+    let mut browser = Browser::default();
+    assert!(matches!(world.password(&app, &mut browser, "anna").await, FirstFactor::Elsewhere));
+    assert!(world.pending(&app, &browser).is_none());
+    world.login(&app, &mut Browser::default(), "bram").await;
+    set(&["198.51.100.0/24", "192.0.2.7/32"]).await;
+    world.password(&app, &mut browser, "anna").await;
+    let pending = world.pending(&app, &browser).unwrap();
+    // Who takes the pending login to another address completes nothing there.
+    let done = world.admissions.complete(
+        &app,
+        pending.clone(),
+        proof(&pending, world.now()),
+        Origin { client: [203, 0, 113, 9].into(), ..BARE },
+    );
+    assert!(matches!(done.await.unwrap(), Completion::Void));
+    world.code(&app, &mut browser).await.unwrap();
+    assert_eq!(world.session(&browser).terms.networks.len(), 2);
+}
+
+/// An exemption for one person needs no second factor, ends when it ends, and is written in the session.
+#[tokio::test]
+async fn i2_a_personal_exemption_ends_with_its_time() {
+    let (world, app) = (World::new().await, app(HOUR));
+    let until = world.now().plus(HOUR);
+    let exemption = Some(PersonalExemption { until, reason: "phone is broken".to_owned() });
+    let profile = Profile { exemption, ..Profile::default() };
+    documents::change_profile(world.store.as_ref(), &key(&app, "anna"), |_| (Some(profile.clone()), ()))
+        .await
+        .unwrap();
+    let mut browser = Browser::default();
+    assert!(matches!(world.password(&app, &mut browser, "anna").await, FirstFactor::Admitted(_)));
+    assert_eq!(world.session(&browser).terms.exempt_until, Some(until));
+    assert!(is_pending(&world.password(&app, &mut Browser::default(), "bram").await));
+    world.clock.advance(HOUR);
+    assert!(is_pending(&world.password(&app, &mut Browser::default(), "anna").await));
+}
+
+/// The user's own list of sessions: what has begun, from where, with what; not what has ended.
+#[tokio::test]
+async fn sessions_are_listed_while_they_may_live() {
+    let (world, app) = (World::new().await, app(HOUR));
+    let (mut one, mut two) = (Browser::default(), Browser::default());
+    world.login(&app, &mut one, "anna").await;
+    world.login(&app, &mut two, "anna").await;
+    let listed = async || {
+        let presence = documents::presence(world.store.as_ref(), &key(&app, "anna")).await.unwrap();
+        let stands = |s: &SessionRecord| world.live.record_stands(&key(&app, "anna"), s);
+        presence.sessions.into_iter().filter(stands).map(|s| s.id).collect::<Vec<_>>()
+    };
+    assert_eq!(listed().await, [world.session(&one).id, world.session(&two).id]);
+    let live = world.standings.session(&app, &one.own(), world.now()).unwrap();
+    world.admissions.end(&live).await.unwrap();
+    assert_eq!(listed().await, [world.session(&two).id]);
+    world.login(&app, &mut two, "bram").await;
+    assert!(listed().await.is_empty(), "a takeover ends it, too");
+}
+
 /// Whichever store verb fails, nobody is admitted; and however often one tries again, nobody is admitted twice.
 #[tokio::test]
 async fn i2_i9_trouble_at_any_step_admits_nobody_and_leaves_nothing_half() {
-    for calls in 0..6 {
+    for calls in 0..9 {
         let store = Failing::after(memory::open(), usize::MAX);
         let clock = crate::base::clock::ManualClock::at(UnixMillis::from_secs(1_800_000_000));
         let world = World::over(store.clone(), clock).await;
@@ -309,19 +380,19 @@ async fn i2_i9_trouble_at_any_step_admits_nobody_and_leaves_nothing_half() {
         let pending = world.pending(&app, &anna).unwrap();
         store.heal(calls);
         let first =
-            world.admissions.complete(&app, pending.clone(), proof(&pending, world.now()), CLIENT).await;
+            world.admissions.complete(&app, pending.clone(), proof(&pending, world.now()), BARE).await;
         store.heal(usize::MAX);
         let again =
-            world.admissions.complete(&app, pending.clone(), proof(&pending, world.now()), CLIENT).await;
+            world.admissions.complete(&app, pending.clone(), proof(&pending, world.now()), BARE).await;
         let got = [&first, &again].into_iter().filter(|r| matches!(r, Ok(Completion::Admitted(_)))).count();
         assert!(got <= 1, "{calls} calls went well");
-        assert_eq!(first.is_err(), calls < 3, "consume, note, own: {calls}");
+        assert_eq!(first.is_err(), calls < 6, "profile, consume, note, own, presence: {calls}");
 
         let mut browser = anna.clone();
         store.heal(calls);
-        let origin = Origin { cookies: anna.own(), client: CLIENT };
+        let origin = Origin { cookies: anna.own(), client: CLIENT, agent: "test" };
         let exempt = world.admissions.first_factor(&app, UserName::canonical("extern"), origin, "/").await;
-        assert_eq!(exempt.is_err(), calls < 3, "note, note, own: {calls}");
+        assert_eq!(exempt.is_err(), calls < 6, "note, profile, note, own, presence: {calls}");
         if let Ok(FirstFactor::Admitted(admission)) = exempt {
             store.heal(usize::MAX);
             browser.take(&admission.cookies);
@@ -357,7 +428,7 @@ async fn i9_when_the_end_of_a_running_session_cannot_be_kept_nobody_logs_in_and_
     let mut browser = Browser::default();
     world.login(&app, &mut browser, "anna").await;
     store.heal(0);
-    let origin = Origin { cookies: browser.own(), client: CLIENT };
+    let origin = Origin { cookies: browser.own(), client: CLIENT, agent: "test" };
     assert!(world.admissions.first_factor(&app, UserName::canonical("bram"), origin, "/").await.is_err());
     assert!(!world.passes(&app, &browser));
 }
@@ -493,7 +564,7 @@ async fn the_largest_tokens_still_fit_into_a_cookie() {
     app.realm = Realm::new("r".repeat(40));
     let user = UserName::canonical("u".repeat(UserName::MAX_BYTES));
     let target = format!("/{}", "t".repeat(target::MAX_BYTES - 1));
-    let origin = Origin { cookies: OwnCookies::default(), client: CLIENT };
+    let origin = Origin { cookies: OwnCookies::default(), client: CLIENT, agent: "test" };
     let first = world.admissions.first_factor(&app, user, origin, &target).await.unwrap();
     let FirstFactor::Pending { cookies, .. } = first else { panic!("admitted") };
     let mut browser = Browser::default();
@@ -509,7 +580,7 @@ async fn a_hostile_target_becomes_the_root_wherever_it_comes_in() {
     let admissions = &world.admissions;
     for hostile in ["//example.org", "/\\example.org", "https://example.org", "/.sluis/logout"] {
         let mut anna = Browser::default();
-        let origin = Origin { cookies: OwnCookies::default(), client: CLIENT };
+        let origin = Origin { cookies: OwnCookies::default(), client: CLIENT, agent: "test" };
         let first =
             admissions.first_factor(&app, UserName::canonical("anna"), origin, hostile).await.unwrap();
         let FirstFactor::Pending { cookies, .. } = first else { panic!("admitted") };

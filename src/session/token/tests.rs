@@ -61,12 +61,23 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn terms()(v4: Vec<([u8; 4], u8)>, v6: Vec<([u8; 16], u8)>, exempt_until: Option<u64>) -> Terms {
+        let v4 = v4.into_iter().filter_map(|(a, n)| IpNet::new(IpAddr::from(a), n % 33).ok());
+        let v6 = v6.into_iter().filter_map(|(a, n)| IpNet::new(IpAddr::from(a), n % 129).ok());
+        Terms {
+            networks: v4.take(9).chain(v6.take(9)).collect(),
+            exempt_until: exempt_until.filter(|at| *at > 0).map(UnixMillis),
+        }
+    }
+}
+
+prop_compose! {
     fn session()(id: [u8; 16], app in text(10), user in user(), device: [u8; 16], times: [u64; 3],
-                 proved_at: Option<u64>, methods in methods()) -> Session {
+                 proved_at: Option<u64>, methods in methods(), terms in terms()) -> Session {
         Session {
             id: SessionId(id), app: AppId::new(app), user, device: DeviceId(device), epoch: Epoch(times[0]),
             started: UnixMillis(times[1]), seen: UnixMillis(times[2]), proved_at: proved_at.map(UnixMillis),
-            methods,
+            methods, terms,
         }
     }
 }

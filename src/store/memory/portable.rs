@@ -6,7 +6,7 @@ use super::{Device as KeptDevice, Memory, Person as KeptPerson, State, Void as K
 use crate::{
     model::{AppId, DeviceId, LoginId, SessionId, UserKey},
     store::{
-        StoreResult,
+        Collection, Document, StoreResult,
         portable::{Content, Cursor, Device, Key, Kind, Page, Person, Portable, Record, Void},
     },
 };
@@ -19,7 +19,8 @@ impl Portable for Memory {
             && state.devices.is_empty()
             && state.ended.is_empty()
             && state.consumed.is_empty()
-            && state.sealed_names.is_empty();
+            && state.sealed_names.is_empty()
+            && state.documents.is_empty();
         Ok(match state.unfinished {
             Some(alone) => Content::Unfinished { alone },
             None if nothing => Content::Nothing,
@@ -96,6 +97,10 @@ impl State {
                 let all = self.sealed_names.iter();
                 all.map(|(app, name)| sealed_name(app, name)).collect()
             }
+            Kind::Documents => {
+                let all = self.documents.iter();
+                all.map(|((of, name), kept)| document(*of, name, kept)).collect()
+            }
         }
     }
 
@@ -115,6 +120,9 @@ impl State {
             Key::Login(id) => self.consumed.get(id).map(|until| Record::Login { id: *id, until: *until }),
             Key::SealedName(app, name) => {
                 self.sealed_names.contains(&(app.clone(), name.clone())).then(|| sealed_name(app, name))
+            }
+            Key::Document(of, name) => {
+                self.documents.get(&(*of, name.clone())).map(|kept| document(*of, name, kept))
             }
         }
     }
@@ -144,6 +152,9 @@ impl State {
             Record::SealedName { app, name } => {
                 self.sealed_names.insert((app, name));
             }
+            Record::Document { of, name, document } => {
+                self.documents.insert((of, name), document);
+            }
         }
     }
 }
@@ -159,6 +170,10 @@ fn person(user: &UserKey, kept: &KeptPerson) -> Record {
         void: kept.void.map(|v| Void { before: v.before, until: v.until }),
         authenticators: kept.authenticators.clone(),
     }))
+}
+
+fn document(of: Collection, name: &str, kept: &Document) -> Record {
+    Record::Document { of, name: name.to_owned(), document: kept.clone() }
 }
 
 fn sealed_name(app: &AppId, name: &str) -> Record {

@@ -150,9 +150,14 @@ impl Backend {
         let number = |at: UnixMillis| at.0.to_string().into_bytes();
         let boxed = self.set.seal(place, &write.record)?;
         let mut args = vec![place.field.clone(), kept.raw.clone(), boxed];
-        match write.due {
-            Some(due) => args.extend([[b"d".as_slice(), &place.field].concat(), number(due)]),
-            None => args.extend([Vec::new(), Vec::new()]),
+        match (place.key, write.due) {
+            // A document may have had an end before, and been removed.
+            (Key::Documents, due) => {
+                let due = due.map(number).unwrap_or_default();
+                args.extend([[b"o".as_slice(), &place.field].concat(), due]);
+            }
+            (_, Some(due)) => args.extend([[b"d".as_slice(), &place.field].concat(), number(due)]),
+            (_, None) => args.extend([Vec::new(), Vec::new()]),
         }
         let mark = match &write.announce {
             None => {

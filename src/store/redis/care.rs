@@ -132,7 +132,7 @@ impl Redis {
         }
         let mut args = vec![number(now.0), number(floor)];
         args.extend(due.into_iter().map(|(member, _)| member));
-        let keys = [Key::Due, Key::Devices, Key::Consumed, Key::Live];
+        let keys = [Key::Due, Key::Devices, Key::Consumed, Key::Live, Key::Documents];
         let gone = read(self.backend.call(set.call(Script::Forget, shard, &keys, args)).await?)?;
         Ok(Some(gone))
     }

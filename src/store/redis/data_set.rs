@@ -21,7 +21,7 @@ use crate::{
     },
     config::shared::RedisConfig,
     model::UserKey,
-    store::{Rekeyed, SealedCount, StoreError, StoreResult},
+    store::{Collection, Rekeyed, SealedCount, StoreError, StoreResult},
 };
 
 /// How records look; another number is another program's, or a later version's.
@@ -50,6 +50,8 @@ pub(super) enum Key {
     Leases,
     /// Hash: names of sealed cookies (shard 0).
     Names,
+    /// Hash: documents.
+    Documents,
 }
 
 impl Key {
@@ -66,6 +68,7 @@ impl Key {
             Self::Consumed => "consumed",
             Self::Leases => "leases",
             Self::Names => "names",
+            Self::Documents => "documents",
         }
     }
 }
@@ -116,6 +119,11 @@ impl DataSet {
     /// Where the record of a user is.
     pub fn user(&self, user: &UserKey) -> Place {
         self.place(Key::Users, &[b"user", user.realm.as_str().as_bytes(), user.name.as_str().as_bytes()])
+    }
+
+    /// Where a document is.
+    pub fn document(&self, of: Collection, name: &str) -> Place {
+        self.place(Key::Documents, &[b"document", of.name().as_bytes(), name.as_bytes()])
     }
 
     /// Where a record with a random id is; `kind` keeps ids of different kinds apart.

@@ -19,6 +19,7 @@ mod checks;
 mod data_set;
 mod devices;
 mod dial;
+mod documents;
 mod link;
 mod portable;
 mod record;

@@ -12,7 +12,10 @@ use super::{
     backend::{Backend, Change, ENDED, Write, read, unreadable},
     data_set::{self, Key as Hash, Place},
     devices::consume,
-    record::{self, Device as KeptDevice, Person as KeptPerson, read_revocation, write_revocation},
+    record::{
+        self, Device as KeptDevice, Document as KeptDocument, Person as KeptPerson, read_revocation,
+        write_revocation,
+    },
     scripts::Script,
 };
 use crate::{
@@ -63,7 +66,8 @@ impl Portable for Ends {
             _ => return Ok(Content::Unfinished { alone: false }),
         }
         for shard in 0..backend.set.shards() {
-            for hash in [Hash::Users, Hash::Devices, Hash::Consumed, Hash::Live, Hash::Names] {
+            for hash in [Hash::Users, Hash::Devices, Hash::Consumed, Hash::Live, Hash::Names, Hash::Documents]
+            {
                 let (next, page) = scan(backend, shard, hash, "0", 1).await?;
                 if next != "0" || !page.is_empty() {
                     return Ok(Content::Data);
@@ -111,6 +115,7 @@ impl Portable for Ends {
             Kind::EndedSessions => (Hash::Live, backend.set.shards()),
             Kind::ConsumedLogins => (Hash::Consumed, backend.set.shards()),
             Kind::SealedNames => (Hash::Names, 1),
+            Kind::Documents => (Hash::Documents, backend.set.shards()),
         };
         let (next, page) = scan(backend, shard, hash, &cursor, limit).await?;
         let mut records = Vec::with_capacity(page.len());
@@ -118,7 +123,7 @@ impl Portable for Ends {
             let place = Place { shard, key: hash, field };
             let is_session = place.field.first() == Some(&ENDED);
             if kind != Kind::EndedSessions || is_session {
-                records.push(opened(backend, kind, &place, &raw)?);
+                records.extend(opened(backend, kind, &place, &raw)?);
             }
         }
         let next = match next.as_str() {
@@ -183,7 +188,7 @@ impl Portable for Ends {
 
     async fn raise_epoch_floor(&self, floor: u64) -> StoreResult<()> {
         let set = &self.0.set;
-        let keys = [Hash::Due, Hash::Devices, Hash::Consumed, Hash::Live];
+        let keys = [Hash::Due, Hash::Devices, Hash::Consumed, Hash::Live, Hash::Documents];
         for shard in 0..set.shards() {
             // Forgets nothing, and raises the floor on the way.
             let args = vec![b"0".to_vec(), floor.to_string().into_bytes()];
@@ -219,8 +224,14 @@ async fn scan(
 }
 
 /// What stands at a place, as a record.
-fn opened(backend: &Backend, kind: Kind, place: &Place, raw: &[u8]) -> StoreResult<Record> {
-    record_of(kind, &backend.open(place, raw)?).ok_or_else(|| unreadable(place.key))
+fn opened(backend: &Backend, kind: Kind, place: &Place, raw: &[u8]) -> StoreResult<Option<Record>> {
+    let plain = backend.open(place, raw)?;
+    if kind == Kind::Documents {
+        let kept = KeptDocument::read(plain.expose()).ok_or_else(|| unreadable(place.key))?;
+        let KeptDocument { of, name, document } = kept;
+        return Ok(document.map(|document| Record::Document { of, name, document }));
+    }
+    record_of(kind, &plain).map(Some).ok_or_else(|| unreadable(place.key))
 }
 
 fn record_of(kind: Kind, plain: &SecretBytes) -> Option<Record> {
@@ -260,6 +271,8 @@ fn record_of(kind: Kind, plain: &SecretBytes) -> Option<Record> {
             Revocation::SealedName { app, name } => Record::SealedName { app, name },
             _ => return None,
         },
+        // One that was removed is none, and readable all the same: see `opened`.
+        Kind::Documents => return None,
     })
 }
 
@@ -271,13 +284,14 @@ async fn find(backend: &Backend, key: &Key) -> StoreResult<Option<Record>> {
         Key::Session(id) => (Kind::EndedSessions, live_session(backend, &id.0)),
         Key::Login(id) => (Kind::ConsumedLogins, set.by_id(Hash::Consumed, "login", &id.0)),
         Key::SealedName(app, name) => (Kind::SealedNames, set.cookie(app.as_str(), name)),
+        Key::Document(of, name) => (Kind::Documents, set.document(*of, name)),
     };
     let call = set.call(Script::Get, place.shard, &[place.key], vec![place.field.clone()]);
     let (raw, _, _): (Vec<u8>, u64, u64) = read(backend.call(call).await?)?;
     if raw.is_empty() {
         return Ok(None);
     }
-    let record = opened(backend, kind, &place, &raw)?;
+    let Some(record) = opened(backend, kind, &place, &raw)? else { return Ok(None) };
     if record.key() == *key { Ok(Some(record)) } else { Err(unreadable(place.key)) }
 }
 
@@ -296,6 +310,11 @@ async fn write(backend: &Backend, record: Record) -> StoreResult<()> {
             let ended = Revocation::Session { id, until };
             let record = write_revocation(&ended);
             replace(backend, &live_session(backend, &id.0), &record, None, Some(ended)).await
+        }
+        Record::Document { of, name, document } => {
+            let (place, until) = (backend.set.document(of, &name), document.until);
+            let record = KeptDocument { of, name, document: Some(document) }.write();
+            replace(backend, &place, &record, until, None).await
         }
         Record::Login { id, until } => consume(backend, id, until).await.map(drop),
         Record::SealedName { app, name } => {

@@ -6,7 +6,7 @@ use crate::{
         AppId, Authenticator, AuthenticatorId, DeviceId, Epoch, LoginId, Method, Realm, Revocation,
         SessionId, UserKey, UserName,
     },
-    store::{AttemptState, UserRecord},
+    store::{AttemptState, Collection, Document as KeptDocument, UserRecord},
 };
 
 /// The first byte of every record.
@@ -134,6 +134,45 @@ impl Device {
             announced_at: UnixMillis(input.number()?),
         };
         input.end(device)
+    }
+}
+
+/// A document, or the place where one was.
+#[derive(Clone, PartialEq)]
+pub(super) struct Document {
+    pub of: Collection,
+    pub name: String,
+    /// `None`: it was removed.
+    pub document: Option<KeptDocument>,
+}
+
+impl Document {
+    pub fn write(&self) -> SecretBytes {
+        let mut out = Writer::new();
+        out.text(self.of.name());
+        out.text(&self.name);
+        out.byte(self.document.is_some().into());
+        if let Some(document) = &self.document {
+            out.optional(document.until);
+            out.bytes(document.body.expose());
+        }
+        out.finish()
+    }
+
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let mut input = Reader::new(bytes)?;
+        let document = Self {
+            of: Collection::parse(&input.text()?)?,
+            name: input.text()?,
+            document: match input.boolean()? {
+                false => None,
+                true => Some(KeptDocument {
+                    until: input.optional()?,
+                    body: SecretBytes::new(input.bytes()?.to_vec()),
+                }),
+            },
+        };
+        input.end(document)
     }
 }
 
@@ -377,6 +416,12 @@ mod tests {
             announced_at: UnixMillis(5),
         };
         assert_eq!(Device::read(device.write().expose()), Some(device));
+        for document in
+            [None, Some(KeptDocument { body: SecretBytes::new(b"{}".to_vec()), until: Some(NOW) })]
+        {
+            let document = Document { of: Collection::Tokens, name: "a".to_owned(), document };
+            assert!(Document::read(document.write().expose()) == Some(document));
+        }
         for revocation in [
             Revocation::Session { id: SessionId([1; 16]), until: NOW },
             Revocation::Device { device: DeviceId([1; 16]), epoch: Epoch(2), until: NOW },

@@ -195,17 +195,22 @@ impl Users for Redis {
             .change_person(user, true, |person| {
                 let removed = std::mem::take(&mut person.authenticators).len();
                 person.attempts = AttemptState::default();
-                let (before, until) = match person.void {
-                    Some((kept_before, kept_until)) => (kept_before.max(now), kept_until.max(until)),
-                    None => (now, until),
-                };
-                person.void = Some((before, until));
-                let announce = Some(Revocation::User { user: user.clone(), before, until });
+                let announce = Some(void(person, now, until));
                 (removed, Some(Written { announce }))
             })
             .await?;
         self.complete(announced).await?;
         Ok(removed)
+    }
+
+    async fn sign_out(&self, user: &UserKey, now: UnixMillis, until: UnixMillis) -> StoreResult<()> {
+        let ((), announced) = self
+            .change_person(user, true, |person| {
+                let announce = Some(void(person, now, until));
+                ((), Some(Written { announce }))
+            })
+            .await?;
+        self.complete(announced).await
     }
 
     async fn set_blocked(&self, user: &UserKey, blocked: bool, now: UnixMillis) -> StoreResult<()> {
@@ -221,6 +226,16 @@ impl Users for Redis {
             .await?;
         self.complete(announced).await
     }
+}
+
+/// All that was proved before `now` is void.
+fn void(person: &mut Person, now: UnixMillis, until: UnixMillis) -> Revocation {
+    let (before, until) = match person.void {
+        Some((kept_before, kept_until)) => (kept_before.max(now), kept_until.max(until)),
+        None => (now, until),
+    };
+    person.void = Some((before, until));
+    Revocation::User { user: person.user.clone(), before, until }
 }
 
 /// Keeps those of a page that are wanted, and of all so far the first `limit`.

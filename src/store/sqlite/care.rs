@@ -79,6 +79,7 @@ impl Upkeep for Sqlite {
         self.write(move |db, _| {
             let mut gone = prune_devices(db, now)?;
             for statement in [
+                "DELETE FROM documents WHERE until <= ?1",
                 "DELETE FROM consumed_logins WHERE until <= ?1",
                 "DELETE FROM ended_sessions WHERE until <= ?1",
                 "UPDATE users SET void_before = NULL, void_until = NULL WHERE void_until <= ?1",

@@ -13,6 +13,7 @@
 //! out for a copy.
 
 mod care;
+mod documents;
 mod enrolments;
 mod feed;
 mod lock;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
-    Sqlite, StoreError, StoreResult,
+    Sqlite, StoreError, StoreResult, documents,
     enrolments::authenticator,
     feed::epoch_floor,
     millis,
@@ -16,7 +16,7 @@ use crate::{
     base::keyring::Keyring,
     model::{AppId, DeviceId, LoginId, SessionId},
     store::{
-        AttemptState,
+        AttemptState, Collection,
         portable::{Content, Cursor, Device, Key, Kind, Page, Person, Portable, Record, Void},
     },
 };
@@ -34,7 +34,7 @@ impl Portable for Sqlite {
             let some: bool = db.query_row(
                 "SELECT EXISTS (SELECT 1 FROM users) OR EXISTS (SELECT 1 FROM devices)
                      OR EXISTS (SELECT 1 FROM ended_sessions) OR EXISTS (SELECT 1 FROM consumed_logins)
-                     OR EXISTS (SELECT 1 FROM sealed_names)",
+                     OR EXISTS (SELECT 1 FROM sealed_names) OR EXISTS (SELECT 1 FROM documents)",
                 [],
                 |row| row.get(0),
             )?;
@@ -84,6 +84,7 @@ impl Portable for Sqlite {
                     let place = format!("{app} {name}").into_bytes();
                     Ok((place, Record::SealedName { app: AppId::new(app), name }))
                 }),
+                Kind::Documents => papers(db, after.as_ref(), limit, &keyring),
             }?;
             let full = records.len() >= limit;
             let next = records.last().filter(|_| full).map(|(place, _)| Cursor(place.clone()));
@@ -169,6 +170,42 @@ fn people(
     Ok(found)
 }
 
+/// Names of collections have no space, so the order of the two together is the order of the key.
+fn papers(
+    db: &Connection,
+    after: Option<&Cursor>,
+    limit: usize,
+    keyring: &Keyring,
+) -> StoreResult<Vec<(Vec<u8>, Record)>> {
+    let (of, name) = match after {
+        None => (String::new(), String::new()),
+        Some(Cursor(bytes)) => {
+            let odd = || StoreError("a cursor that cannot be read".to_owned());
+            let (of, name) =
+                std::str::from_utf8(bytes).ok().and_then(|t| t.split_once(' ')).ok_or_else(odd)?;
+            (of.to_owned(), name.to_owned())
+        }
+    };
+    let mut select = db.prepare_cached(
+        "SELECT collection, name FROM documents WHERE (collection, name) > (?1, ?2)
+          ORDER BY collection, name LIMIT ?3",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = select.query_map(params![of, name, limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let names: Vec<(String, String)> = rows.collect::<rusqlite::Result<_>>()?;
+    let mut found = Vec::with_capacity(names.len());
+    for (collection, name) in names {
+        let odd =
+            || StoreError(format!("the collection {collection} is not known: a later version wrote it?"));
+        let of = Collection::parse(&collection).ok_or_else(odd)?;
+        if let Some(document) = documents::find(db, keyring, of, &name)? {
+            found
+                .push((format!("{collection} {name}").into_bytes(), Record::Document { of, name, document }));
+        }
+    }
+    Ok(found)
+}
+
 fn person(db: &Connection, row: &Row<'_>, keyring: &Keyring) -> StoreResult<Person> {
     let user = key(row, 1, 2)?;
     let mut select = db.prepare_cached(
@@ -227,12 +264,17 @@ fn find(db: &Connection, key: &Key, keyring: &Keyring) -> StoreResult<Option<Rec
             .prepare_cached("SELECT 1 FROM sealed_names WHERE app = ?1 AND name = ?2")?
             .exists([app.as_str(), name])?
             .then(|| Record::SealedName { app: app.clone(), name: name.clone() }),
+        Key::Document(of, name) => documents::find(db, keyring, *of, name)?
+            .map(|document| Record::Document { of: *of, name: name.clone(), document }),
     })
 }
 
 fn write(db: &Connection, record: &Record, keyring: &Keyring) -> StoreResult<()> {
     match record {
         Record::User(person) => return write_person(db, person, keyring),
+        Record::Document { of, name, document } => {
+            return documents::write(db, keyring, *of, name, document);
+        }
         Record::Device(device) => db
             .prepare_cached(
                 "INSERT OR REPLACE INTO devices (device, owner, epoch, until, revoked_until)

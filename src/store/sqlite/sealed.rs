@@ -11,7 +11,7 @@ use crate::{
         secret::SecretBytes,
     },
     model::{AuthenticatorId, UserKey},
-    store::{Rekeyed, SealedCount},
+    store::{Collection, Rekeyed, SealedCount},
 };
 
 /// Where a secret belongs; it opens nowhere else.
@@ -49,6 +49,36 @@ pub(super) fn open(keyring: &Keyring, place: &Place<'_>, sealed: &[u8]) -> Store
             "a secret of {realm}/{user} does not open: its row or its key is not the right one"
         ))
     })
+}
+
+/// Seals a document to its place.
+pub(super) fn seal_document(
+    keyring: &Keyring,
+    of: Collection,
+    name: &str,
+    body: &SecretBytes,
+) -> StoreResult<Vec<u8>> {
+    keyring
+        .seal(Seal::AtRest, &document_place(of.name(), name), body.expose())
+        .map_err(|error| StoreError(error.to_string()))
+}
+
+/// Opens a document of this place.
+pub(super) fn open_document(
+    keyring: &Keyring,
+    of: Collection,
+    name: &str,
+    sealed: &[u8],
+) -> StoreResult<SecretBytes> {
+    keyring.open(Seal::AtRest, &document_place(of.name(), name), sealed).ok_or_else(|| {
+        let of = of.name();
+        StoreError(format!("a document in {of} does not open: its row or its key is not the right one"))
+    })
+}
+
+fn document_place(of: &str, name: &str) -> Vec<u8> {
+    // No name of a collection has a NUL in it.
+    [b"sluis/v1/document\0", of.as_bytes(), b"\0", name.as_bytes()].concat()
 }
 
 /// At start: refuses a file whose key is not in the ring, and puts secrets of older keys under the first, so
@@ -106,8 +136,10 @@ pub(super) fn count(connection: &Connection, keyring: &Keyring) -> StoreResult<S
 
 /// How many secrets stand under which key. A box begins with the id of its key.
 fn by_key(connection: &Connection) -> StoreResult<Vec<(KeyId, usize)>> {
-    let mut select =
-        connection.prepare_cached("SELECT substr(secret, 1, 4), count(*) FROM authenticators GROUP BY 1")?;
+    let mut select = connection.prepare_cached(
+        "SELECT substr(box, 1, 4), count(*) FROM
+               (SELECT secret AS box FROM authenticators UNION ALL SELECT body FROM documents) GROUP BY 1",
+    )?;
     let rows = select.query_map([], |row| {
         let id: Vec<u8> = row.get(0)?;
         Ok((id.first_chunk().copied().unwrap_or_default(), row.get::<_, i64>(1)?))
@@ -118,7 +150,7 @@ fn by_key(connection: &Connection) -> StoreResult<Vec<(KeyId, usize)>> {
 
 /// Puts everything under the first key. Answers how many secrets were.
 fn renew(connection: &Connection, keyring: &Keyring) -> StoreResult<usize> {
-    let renewed = renew_secrets(connection, keyring)?;
+    let renewed = renew_secrets(connection, keyring)?.saturating_add(renew_documents(connection, keyring)?);
     let fresh =
         keyring.seal(Seal::AtRest, CHECK.as_bytes(), b"").map_err(|error| StoreError(error.to_string()))?;
     connection
@@ -153,6 +185,34 @@ fn renew_secrets(connection: &Connection, keyring: &Keyring) -> StoreResult<usiz
     }
     for (seq, sealed) in &fresh {
         connection.execute("UPDATE authenticators SET secret = ?2 WHERE seq = ?1", params![seq, sealed])?;
+    }
+    Ok(fresh.len())
+}
+
+/// The same for documents.
+fn renew_documents(connection: &Connection, keyring: &Keyring) -> StoreResult<usize> {
+    let mut select = connection.prepare("SELECT collection, name, body FROM documents")?;
+    let mut rows = select.query([])?;
+    let mut fresh = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (of, name, sealed): (String, String, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if sealed.starts_with(&keyring.current()) {
+            continue;
+        }
+        let place = document_place(&of, &name);
+        match keyring.open(Seal::AtRest, &place, &sealed) {
+            Some(body) => {
+                let boxed = keyring.seal(Seal::AtRest, &place, body.expose());
+                fresh.push((of, name, boxed.map_err(|error| StoreError(error.to_string()))?));
+            }
+            None => tracing::error!(collection = of, "left a document under its old key: it does not open"),
+        }
+    }
+    for (of, name, boxed) in &fresh {
+        connection.execute(
+            "UPDATE documents SET body = ?3 WHERE collection = ?1 AND name = ?2",
+            params![of, name, boxed],
+        )?;
     }
     Ok(fresh.len())
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Sqlite, StoreResult, millis, signed, unsigned};
+use super::{Sqlite, StoreResult, feed::Feed, millis, signed, unsigned};
 use crate::{
     base::clock::UnixMillis,
     model::{Realm, Revocation, UserKey, UserName},
@@ -60,20 +60,17 @@ impl Users for Sqlite {
         self.write(move |db, feed| {
             let id = make_id_of(db, &user)?;
             let removed = db.prepare_cached("DELETE FROM authenticators WHERE user = ?1")?.execute([id])?;
-            let (before, until) = db
-                .prepare_cached(
-                    "UPDATE users SET failures = 0, wait_until = 0,
-                            void_before = max(coalesce(void_before, 0), ?2),
-                            void_until = max(coalesce(void_until, 0), ?3)
-                      WHERE id = ?1 RETURNING void_before, void_until",
-                )?
-                .query_row(params![id, signed(now.0), signed(until.0)], |row| {
-                    Ok((millis(row.get(0)?), millis(row.get(1)?)))
-                })?;
-            feed.announce(Revocation::User { user, before, until });
+            db.prepare_cached("UPDATE users SET failures = 0, wait_until = 0 WHERE id = ?1")?
+                .execute([id])?;
+            void(db, feed, user, now, until)?;
             Ok(removed)
         })
         .await
+    }
+
+    async fn sign_out(&self, user: &UserKey, now: UnixMillis, until: UnixMillis) -> StoreResult<()> {
+        let user = user.clone();
+        self.write(move |db, feed| void(db, feed, user, now, until)).await
     }
 
     async fn set_blocked(&self, user: &UserKey, blocked: bool, now: UnixMillis) -> StoreResult<()> {
@@ -91,6 +88,27 @@ impl Users for Sqlite {
         })
         .await
     }
+}
+
+/// All that was proved before `now` is void.
+fn void(
+    db: &Connection,
+    feed: &mut Feed,
+    user: UserKey,
+    now: UnixMillis,
+    until: UnixMillis,
+) -> StoreResult<()> {
+    let (before, until) = db
+        .prepare_cached(
+            "UPDATE users SET void_before = max(coalesce(void_before, 0), ?2),
+                    void_until = max(coalesce(void_until, 0), ?3)
+              WHERE id = ?1 RETURNING void_before, void_until",
+        )?
+        .query_row(params![make_id_of(db, &user)?, signed(now.0), signed(until.0)], |row| {
+            Ok((millis(row.get(0)?), millis(row.get(1)?)))
+        })?;
+    feed.announce(Revocation::User { user, before, until });
+    Ok(())
 }
 
 /// The row of a user, if there is one.

@@ -107,13 +107,13 @@ impl House {
     pub async fn password(&self, browser: &mut Browser, user: &str, target: &str) {
         let lines = browser.cookie_line();
         let own = self.pages.names.find(std::iter::once(lines.as_bytes())).unwrap();
-        let origin = Origin { cookies: OwnCookies { ..own }, client: browser.client };
+        let origin = Origin { cookies: OwnCookies { ..own }, client: browser.client, agent: "test" };
         let user = UserName::canonical(user);
         let cookies = match self.pages.admissions.first_factor(&self.app, user, origin, target).await.unwrap()
         {
             FirstFactor::Admitted(admission) => admission.cookies,
             FirstFactor::Pending { cookies, .. } => cookies,
-            FirstFactor::Blocked | FirstFactor::TooMany => Vec::new(),
+            FirstFactor::Blocked | FirstFactor::Elsewhere | FirstFactor::TooMany => Vec::new(),
         };
         for cookie in cookies {
             browser.take(cookie.to_str().unwrap());

@@ -1,7 +1,7 @@
 -- Replaces a record, and announces, if the record still is what the caller read. A record stands behind the number of its
 -- last announcement (8 bytes). Asked a second time with the same record, it answers as it did the first time.
 -- KEYS: marker, hash, head, feed, live, due
--- ARGV: id, field, old, record, due member, due at,
+-- ARGV: id, field, old, record, due member, due at ('' for ever),
 --       longest feed (0: nothing is announced), mark, entry, live member, live record, live until ('' for ever)
 local kept = redis.call('HGET', KEYS[2], ARGV[2]) or ''
 if kept ~= '' and string.sub(kept, 9) == ARGV[4] then
@@ -25,5 +25,11 @@ if ARGV[7] ~= '0' then
   end
 end
 redis.call('HSET', KEYS[2], ARGV[2], struct.pack('>I8', seq) .. ARGV[4])
-if ARGV[5] ~= '' then redis.call('ZADD', KEYS[6], ARGV[6], ARGV[5]) end
+if ARGV[5] ~= '' then
+  if ARGV[6] == '' then
+    redis.call('ZREM', KEYS[6], ARGV[5])
+  else
+    redis.call('ZADD', KEYS[6], ARGV[6], ARGV[5])
+  end
+end
 return {1, seq}
