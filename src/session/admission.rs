@@ -7,6 +7,7 @@
 //! anybody else on it is dead everywhere, and only then are tokens made, in its epoch.
 
 mod cookies;
+mod listed;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -27,10 +28,7 @@ use crate::{
     },
     config::{App, app::Requirement},
     factor::Proof,
-    model::{
-        DeviceId, Epoch, LoginId, MethodSet, OwnCookies, Revocation, SessionId, SessionRecord, UserKey,
-        UserName,
-    },
+    model::{DeviceId, Epoch, LoginId, MethodSet, OwnCookies, Revocation, SessionId, UserKey, UserName},
     policy::{self, Decision, Facts},
     store::{
         RevocationSink, SharedStore, StoreError, documents,
@@ -380,34 +378,6 @@ impl Admissions {
                 Purpose::StepUp { .. } => self.step_up_target(&pending.target).to_owned(),
             },
         }))
-    }
-
-    /// For the list of the user's own sessions.
-    async fn note_begun(&self, app: &App, token: &Session, origin: &Origin<'_>) -> Result<(), StoreError> {
-        let mut agent: String = origin.agent.chars().filter(|c| !c.is_control()).collect();
-        agent.truncate(agent.floor_char_boundary(SessionRecord::AGENT_BYTES));
-        let record = SessionRecord {
-            id: token.id,
-            app: token.app.clone(),
-            device: token.device,
-            epoch: token.epoch,
-            started: token.started,
-            until: token.started.plus(app.session.max),
-            address: origin.client.to_canonical(),
-            agent,
-        };
-        documents::change_presence(self.store.as_ref(), &token.user, |presence| {
-            presence.begin(record.clone(), token.started);
-        })
-        .await
-    }
-
-    /// For the same list. It only tells: one that ended is not shown as alive, whatever stands there.
-    async fn note_ended(&self, user: &UserKey, id: SessionId) {
-        let noted = documents::change_presence(self.store.as_ref(), user, |presence| presence.end(id)).await;
-        if let Err(error) = noted {
-            tracing::warn!(%error, "a session that ended stays in its user's list");
-        }
     }
 
     /// A running session must prove a second factor again before it goes on: the cookies that make it pending.

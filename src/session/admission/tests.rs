@@ -1,7 +1,7 @@
 use super::{super::testing::*, cookies::DEVICE_RENEWED_AFTER, *};
 use crate::{
     config::app::Then,
-    model::{Method, PersonalExemption, Profile, Realm},
+    model::{Method, PersonalExemption, Profile, Realm, SessionRecord},
     session::{standing::Standings, token::verify},
     store::memory,
 };
