@@ -8,9 +8,7 @@
 
 mod labels;
 
-use std::{
-    collections::HashMap, future::Future, marker::PhantomData, sync::Arc, time::Duration, time::Instant,
-};
+use std::{collections::HashMap, future::Future, marker::PhantomData, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 use prometheus::{
@@ -21,7 +19,7 @@ use prometheus::{
 pub use labels::*;
 
 use crate::{
-    base::clock::UnixMillis,
+    base::clock::{Stopwatch, UnixMillis},
     model::{AppId, Method},
 };
 
@@ -114,7 +112,7 @@ impl StoreMetrics {
         operation: StoreOperation,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let started = Instant::now();
+        let started = Stopwatch::start();
         let answer = work.await;
         self.observe(operation, started.elapsed(), answer.is_ok());
         answer

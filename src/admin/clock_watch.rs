@@ -3,15 +3,12 @@
 //! Two signs are watched: the wall clock jumps against the monotonic one, and the codes of most users are off alike.
 //! It warns, counts and shows; it never corrects a clock and never makes the process unready.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
 use crate::{
-    base::clock::{SharedClock, UnixMillis},
+    base::clock::{SharedClock, Stopwatch, UnixMillis},
     factor::drift::Drifts,
     metrics::Metrics,
 };
@@ -44,7 +41,7 @@ impl ClockWatch {
 
     /// Looks every few seconds, for ever.
     pub async fn follow(&self) {
-        let started = Instant::now();
+        let started = Stopwatch::start();
         let mut interval = tokio::time::interval(EVERY);
         loop {
             interval.tick().await;

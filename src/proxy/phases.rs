@@ -1,6 +1,6 @@
 //! pingora's phases, in the order in which they run.
 
-use std::{any::Any, pin::Pin, time::Instant};
+use std::{any::Any, pin::Pin, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,7 +22,10 @@ use super::{
     site::MOST_TRIES,
     tunnel,
 };
-use crate::gate::{Outcome, Permit};
+use crate::{
+    base::clock::Stopwatch,
+    gate::{Outcome, Permit},
+};
 
 /// Access lines can be switched off or on by themselves: `info,sluis::access=off`.
 const ACCESS: &str = "sluis::access";
@@ -94,7 +97,7 @@ impl ProxyHttp for Current {
         request: &mut RequestHeader,
         Taken { proxy, ctx }: &mut Taken,
     ) -> Result<()> {
-        ctx.sent = Some(Instant::now());
+        ctx.sent = Some(Stopwatch::start());
         proxy.dress_request(session.req_header(), request, ctx).map_err(Cause::into_error)
     }
 
@@ -234,7 +237,7 @@ impl Proxy {
         let user =
             ctx.permit.as_ref().and_then(|permit| permit.session()).map(|l| l.session().user.name.as_str());
         #[expect(clippy::cast_possible_truncation, reason = "a request takes less than 500 million years")]
-        let millis = |time: std::time::Duration| time.as_micros() as u64 as f64 / 1000.0;
+        let millis = |time: Duration| time.as_micros() as u64 as f64 / 1000.0;
         tracing::info!(
             target: ACCESS,
             method = %header.method,

@@ -25,7 +25,7 @@ use std::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -36,6 +36,7 @@ use tokio::{runtime::Handle, task::AbortHandle};
 
 use self::dial::Dialer;
 use crate::{
+    base::clock::Stopwatch,
     config::{
         App,
         app::{Transport, Upstream},
@@ -95,7 +96,7 @@ struct Backend {
     failures: AtomicU32,
     /// Milliseconds since [`Backend::made`] before which it counts as down; 0 = it does not.
     down_until: AtomicU64,
-    made: Instant,
+    made: Stopwatch,
 }
 
 /// A server for one request.
@@ -476,7 +477,7 @@ impl Backend {
             checks_failed: AtomicU32::new(0),
             failures: AtomicU32::new(0),
             down_until: AtomicU64::new(0),
-            made: Instant::now(),
+            made: Stopwatch::start(),
         }
     }
 
