@@ -9,11 +9,11 @@ use std::{
     io::{self, Write},
     net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket},
     os::unix::net::UnixDatagram,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::event::{Entry, Outcome};
-use crate::config::SyslogTarget;
+use crate::{base::clock::Stopwatch, config::SyslogTarget};
 
 /// Facility 13, "log audit" (RFC 5424, table 1).
 const FACILITY: u8 = 13;
@@ -92,7 +92,7 @@ impl Syslog {
 /// A copy of what goes to a file: best effort. What it misses, its chain shows; the file has it.
 pub(super) struct Copy {
     syslog: Syslog,
-    failed_at: Option<Instant>,
+    failed_at: Option<Stopwatch>,
 }
 
 impl Copy {
@@ -113,7 +113,7 @@ impl Copy {
                 if self.failed_at.is_none() {
                     tracing::warn!(%error, daemon = %self.syslog.target, "the syslog daemon takes no copy of the audit log");
                 }
-                self.failed_at = Some(Instant::now());
+                self.failed_at = Some(Stopwatch::start());
             }
         }
     }

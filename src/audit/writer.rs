@@ -14,7 +14,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::sync::oneshot;
@@ -29,7 +29,7 @@ use super::{
     sink::Sink,
 };
 use crate::base::{
-    clock::{SharedClock, UnixMillis},
+    clock::{SharedClock, Stopwatch, UnixMillis},
     keyring::Keyring,
 };
 
@@ -86,9 +86,9 @@ pub(super) struct Writer {
     /// Written, but perhaps not on the disk.
     unsynced: bool,
     waiting: Vec<oneshot::Sender<()>>,
-    tried_at: Instant,
-    checkpoint_at: Instant,
-    tidied_at: Option<Instant>,
+    tried_at: Stopwatch,
+    checkpoint_at: Stopwatch,
+    tidied_at: Option<Stopwatch>,
 }
 
 impl Writer {
@@ -112,8 +112,8 @@ impl Writer {
             state,
             unsynced: false,
             waiting: Vec::new(),
-            tried_at: Instant::now(),
-            checkpoint_at: Instant::now(),
+            tried_at: Stopwatch::start(),
+            checkpoint_at: Stopwatch::start(),
             tidied_at: None,
         }
     }
@@ -235,7 +235,7 @@ impl Writer {
             if self.tried_at.elapsed() < TRY_EVERY {
                 return false;
             }
-            self.tried_at = Instant::now();
+            self.tried_at = Stopwatch::start();
         }
         self.look_at_file();
         let lost = self.state.lost.load(Ordering::Relaxed);
@@ -296,7 +296,7 @@ impl Writer {
                 self.lost_since = self.clock.now();
             }
             Own::Checkpoint(why) => {
-                self.checkpoint_at = Instant::now();
+                self.checkpoint_at = Stopwatch::start();
                 self.sync();
                 self.meters.checkpoint.set(i64::try_from(self.chain.seq()).unwrap_or(i64::MAX));
                 // For a place that whoever can write the file cannot write: `audit verify --checkpoints` reads it.
@@ -404,7 +404,7 @@ impl Writer {
         if self.is_failing() || self.tidied_at.is_some_and(|at| at.elapsed() < TIDY_EVERY) {
             return;
         }
-        self.tidied_at = Some(Instant::now());
+        self.tidied_at = Some(Stopwatch::start());
         let Sink::File(file, _) = &self.sink else { return };
         for (path, last_seq) in file.outlived() {
             match std::fs::remove_file(&path) {
@@ -438,7 +438,7 @@ impl Writer {
     }
 
     fn fail(&mut self, error: &io::Error) {
-        self.tried_at = Instant::now();
+        self.tried_at = Stopwatch::start();
         self.waiting.clear();
         if !self.state.failing.swap(true, Ordering::AcqRel) {
             if self.state.lost.load(Ordering::Relaxed) == 0 {

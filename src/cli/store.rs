@@ -4,14 +4,14 @@ use std::{
     io::{self, IsTerminal, Write},
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{ConfigFile, Done, Trouble, load, say};
 use crate::{
     app,
     base::{
-        clock::{SharedClock, SystemClock},
+        clock::{SharedClock, Stopwatch, SystemClock},
         keyring::Keyring,
     },
     config::StoreConfig,
@@ -191,7 +191,7 @@ fn tell(report: &Report, from: &End, to: &End, out: &mut dyn Write) -> Done {
 /// The progress: one line that changes on a terminal, a plain line every few seconds elsewhere.
 struct Shown {
     terminal: bool,
-    last: Option<Instant>,
+    last: Option<Stopwatch>,
 }
 
 impl Shown {
@@ -211,10 +211,10 @@ impl Shown {
         // The end of each kind is told always, an empty one never.
         let ends = progress.complete && progress.phase == Phase::Copying && progress.done > 0;
         if (silent || begins) && !ends {
-            self.last.get_or_insert_with(Instant::now);
+            self.last.get_or_insert_with(Stopwatch::start);
             return;
         }
-        self.last = Some(Instant::now());
+        self.last = Some(Stopwatch::start());
         let doing = match progress.phase {
             Phase::Copying => "copying",
             Phase::Comparing => "comparing",

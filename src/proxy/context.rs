@@ -1,15 +1,14 @@
 //! What is kept of one request between pingora's phases. Small: one is made for every request.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use pingora::protocols::http::ServerSession;
 
 use super::{Proxy, arrival::Arrival, edge, failure::Cause, intake::Accepted};
-use crate::{config::Limits, gate::Permit, metrics::Answered, session::upstream_cookies::Scope};
+use crate::{
+    base::clock::Stopwatch, config::Limits, gate::Permit, metrics::Answered, session::upstream_cookies::Scope,
+};
 
 /// One request, and the proxy of the configuration in which it began.
 pub struct Taken {
@@ -22,7 +21,7 @@ pub struct Taken {
 /// One request on its way.
 pub struct Context {
     /// When its header had been read.
-    pub started: Instant,
+    pub started: Stopwatch,
     /// From where, and its id; set first of all.
     pub arrival: Option<Arrival>,
     /// Which app; set when it is accepted.
@@ -36,7 +35,7 @@ pub struct Context {
     /// `Host` for an upstream that is called by its own name.
     pub upstream_host: Option<HeaderValue>,
     /// When the request went to the upstream; again at each try.
-    pub sent: Option<Instant>,
+    pub sent: Option<Stopwatch>,
     /// How long the upstream took to the header of its answer.
     pub upstream_time: Option<Duration>,
     /// Bytes of its body that have come.
@@ -57,7 +56,7 @@ impl Context {
     /// For a request whose header has just been read.
     pub fn new() -> Self {
         Self {
-            started: Instant::now(),
+            started: Stopwatch::start(),
             arrival: None,
             accepted: None,
             permit: None,

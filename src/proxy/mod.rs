@@ -37,7 +37,7 @@ pub mod upstreams;
 mod websocket;
 mod whoami;
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -62,7 +62,7 @@ use self::{
 use crate::{
     audit::Auditor,
     base::{
-        clock::SharedClock,
+        clock::{SharedClock, Stopwatch},
         random::{NoRandomness, Random},
     },
     config::{App, Limits},
@@ -171,7 +171,7 @@ impl Proxy {
         let accepted =
             intake::accept(session.req_header_mut(), raw.as_deref(), &self.sites, &self.parts.limits)?;
         ctx.accepted = Some(accepted);
-        let began = Instant::now();
+        let began = Stopwatch::start();
         let (site, view) = self.view(session, ctx)?;
         let outcome = self.parts.gate.assess(&site.app, &view);
         self.parts.metrics.decision_seconds.observe(began.elapsed().as_secs_f64());

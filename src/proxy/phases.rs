@@ -1,6 +1,6 @@
 //! pingora's phases, in the order in which they run.
 
-use std::{any::Any, pin::Pin, time::Instant};
+use std::{any::Any, pin::Pin, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,7 +22,10 @@ use super::{
     site::MOST_TRIES,
     tunnel,
 };
-use crate::gate::{Outcome, Permit};
+use crate::{
+    base::clock::Stopwatch,
+    gate::{Outcome, Permit},
+};
 
 /// Access lines can be switched off or on by themselves: `info,sluis::access=off`.
 const ACCESS: &str = "sluis::access";
@@ -59,6 +62,7 @@ impl ProxyHttp for Current {
     }
 
     async fn request_filter(&self, session: &mut Session, Taken { proxy, ctx }: &mut Taken) -> Result<bool> {
+        limit_writes(session, proxy.parts.limits.client_idle_timeout);
         let answered = match proxy.decide(session, ctx) {
             Ok(Outcome::Forward(permit)) if is_ordinary(session, &permit) => {
                 match proxy.let_pass(ctx, permit) {
@@ -94,7 +98,7 @@ impl ProxyHttp for Current {
         request: &mut RequestHeader,
         Taken { proxy, ctx }: &mut Taken,
     ) -> Result<()> {
-        ctx.sent = Some(Instant::now());
+        ctx.sent = Some(Stopwatch::start());
         proxy.dress_request(session.req_header(), request, ctx).map_err(Cause::into_error)
     }
 
@@ -204,6 +208,14 @@ impl ProxyHttp for Current {
     }
 }
 
+/// On HTTP/1 it is the connection that is judged by whether the client reads (threats D20). On HTTP/2 that goes by
+/// stream, and a client may keep one closed and the connection going.
+fn limit_writes(session: &mut Session, limit: Duration) {
+    if session.as_http2().is_some() && !limit.is_zero() {
+        session.set_write_timeout(Some(limit));
+    }
+}
+
 /// An ordinary request goes straight on to the app.
 fn is_ordinary(session: &Session, permit: &Permit) -> bool {
     !permit.is_logout() && !tunnel::is_upgrade(session.req_header())
@@ -234,7 +246,7 @@ impl Proxy {
         let user =
             ctx.permit.as_ref().and_then(|permit| permit.session()).map(|l| l.session().user.name.as_str());
         #[expect(clippy::cast_possible_truncation, reason = "a request takes less than 500 million years")]
-        let millis = |time: std::time::Duration| time.as_micros() as u64 as f64 / 1000.0;
+        let millis = |time: Duration| time.as_micros() as u64 as f64 / 1000.0;
         tracing::info!(
             target: ACCESS,
             method = %header.method,

@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -18,7 +18,10 @@ use super::{
     StoreError, StoreResult, Upkeep, UserRecord, Users, documents::Shelves,
 };
 use crate::{
-    base::{clock::UnixMillis, keyring::Keyring},
+    base::{
+        clock::{Stopwatch, UnixMillis},
+        keyring::Keyring,
+    },
     model::{
         AppId, Authenticator, AuthenticatorId, DeviceId, Epoch, LoginId, Revocation, SessionId, UserKey,
     },
@@ -367,7 +370,7 @@ impl SealedNames for Memory {
 #[async_trait]
 impl Upkeep for Memory {
     async fn ping(&self) -> StoreResult<Duration> {
-        let begun = Instant::now();
+        let begun = Stopwatch::start();
         drop(self.0.lock());
         Ok(begun.elapsed())
     }

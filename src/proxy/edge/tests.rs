@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{tls::tests::write_pair, *};
 use crate::{
-    base::clock::ManualClock,
+    base::clock::{ManualClock, Stopwatch},
     config::{HttpListen, HttpsListen},
 };
 
@@ -346,7 +346,7 @@ async fn d20_a_body_that_stands_still_and_a_client_that_does_not_read_are_cut() 
 async fn f1_a_download_streams_at_full_speed() {
     let edge = Setup::default().start(None).await;
     let mut client = edge.connect().await;
-    let started = std::time::Instant::now();
+    let started = Stopwatch::start();
     let (_, body) = get(&mut client, "/large").await.unwrap();
     assert_eq!(body.len(), 64 << 20);
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
@@ -525,7 +525,7 @@ async fn f5_a_stop_under_load_fails_no_request() {
     get(&mut idle, "/").await.unwrap();
     until("load", || answered.load(Ordering::SeqCst) > 500).await;
 
-    let started = std::time::Instant::now();
+    let started = Stopwatch::start();
     edge.served.shutdown().begin();
     assert!(edge.served.shutdown().is_stopping(), "not ready at once");
     let mut late = edge.connect().await;
@@ -558,7 +558,7 @@ async fn f5_a_stop_ends_http2_connections_after_their_requests() {
     let under_way = (0..20).map(|_| client.get(&url).send()).collect::<Vec<_>>();
     let answers = tokio::spawn(futures_all(under_way.into_iter()));
     tokio::time::sleep(Duration::from_millis(20)).await;
-    let started = std::time::Instant::now();
+    let started = Stopwatch::start();
     edge.stop().await;
     for answer in answers.await.unwrap() {
         assert_eq!(answer.unwrap().status(), 200);

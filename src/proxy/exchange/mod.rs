@@ -18,12 +18,7 @@ mod pool;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    io,
-    sync::Arc,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::{io, sync::Arc, task::Poll, time::Duration};
 
 use http::{HeaderValue, Method, StatusCode, Version, header};
 use pingora::{
@@ -43,6 +38,7 @@ use super::{
     site::{MOST_TRIES, Site},
     upstreams::Server,
 };
+use crate::base::clock::Stopwatch;
 
 /// What exchanges share: the idle connections of one worker.
 #[derive(Default)]
@@ -147,7 +143,7 @@ impl Proxy {
             }
         };
         ctx.upstream_host = server.host();
-        ctx.sent = Some(Instant::now());
+        ctx.sent = Some(Stopwatch::start());
         let request = session.req_header();
         let bytes = self
             .dressed(ctx, |dress| head::write(request, dress, &self.parts.sealer))

@@ -11,7 +11,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ahash::AHashMap;
@@ -24,6 +24,7 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::super::edge::Transport;
+use crate::base::clock::Stopwatch;
 
 /// The idle connections.
 #[derive(Default)]
@@ -41,7 +42,9 @@ struct Idle {
 
 struct Parked {
     wire: Box<Wire>,
-    until: Option<Instant>,
+    since: Stopwatch,
+    /// How long it may be kept; `None` = as long as the server keeps it.
+    lives: Option<Duration>,
 }
 
 impl Pool {
@@ -69,8 +72,8 @@ impl Pool {
             return;
         }
         idle.count += 1;
-        let until = lives.map(|lives| Instant::now() + lives);
-        idle.by_server.entry(server).or_default().push(Parked { wire, until });
+        let parked = Parked { wire, since: Stopwatch::start(), lives };
+        idle.by_server.entry(server).or_default().push(parked);
         if !std::mem::replace(&mut idle.swept, true) {
             tokio::spawn(sweep_again(Arc::downgrade(self)));
         }
@@ -78,11 +81,11 @@ impl Pool {
 
     /// Drops what cannot be used any more; whether anything is left.
     fn sweep(&self) -> bool {
-        let now = Instant::now();
         let mut idle = self.idle.lock();
         idle.by_server.retain(|_, parked| {
-            parked
-                .retain_mut(|parked| parked.until.is_none_or(|until| now < until) && parked.wire.is_silent());
+            parked.retain_mut(|parked| {
+                parked.lives.is_none_or(|lives| parked.since.elapsed() < lives) && parked.wire.is_silent()
+            });
             !parked.is_empty()
         });
         idle.count = idle.by_server.values().map(Vec::len).sum();

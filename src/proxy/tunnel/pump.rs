@@ -7,13 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    time::Instant,
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{Entry, Limits, TunnelEnd};
-use crate::proxy::edge::Transport;
+use crate::{base::clock::Stopwatch, proxy::edge::Transport};
 
 /// Runs a tunnel. `first` are bytes of the app that came together with its answer.
 pub(super) async fn run(
@@ -23,7 +20,7 @@ pub(super) async fn run(
     entry: &mut Entry,
     limits: Limits,
 ) -> TunnelEnd {
-    let clock = Clock { start: Instant::now(), moved: AtomicU64::new(0) };
+    let clock = Clock { start: Stopwatch::start(), moved: AtomicU64::new(0) };
     let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_app, mut to_app) = tokio::io::split(app);
     let both = async {
@@ -79,7 +76,7 @@ async fn copy(
 
 /// When a byte last moved, in milliseconds since the start.
 struct Clock {
-    start: Instant,
+    start: Stopwatch,
     moved: AtomicU64,
 }
 
@@ -93,11 +90,12 @@ impl Clock {
             return std::future::pending().await;
         }
         loop {
-            let due = self.start + Duration::from_millis(self.moved.load(Relaxed)) + limit;
-            if due <= Instant::now() {
+            let due = Duration::from_millis(self.moved.load(Relaxed)).saturating_add(limit);
+            let left = due.saturating_sub(self.start.elapsed());
+            if left.is_zero() {
                 return;
             }
-            tokio::time::sleep_until(due).await;
+            tokio::time::sleep(left).await;
         }
     }
 }

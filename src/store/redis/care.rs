@@ -1,10 +1,6 @@
 //! Care of the data set: is it there, what can be forgotten; and learned cookie names.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -16,7 +12,10 @@ use super::{
     scripts::Script,
 };
 use crate::{
-    base::{clock::UnixMillis, keyring::Keyring},
+    base::{
+        clock::{Stopwatch, UnixMillis},
+        keyring::Keyring,
+    },
     model::{AppId, Revocation},
     store::{Rekeyed, SealedCount, SealedNames, StoreError, StoreResult, Upkeep},
 };
@@ -64,7 +63,7 @@ impl SealedNames for Redis {
 impl Upkeep for Redis {
     /// To every shard.
     async fn ping(&self) -> StoreResult<Duration> {
-        let begun = Instant::now();
+        let begun = Stopwatch::start();
         for shard in 0..self.backend.set.shards() {
             let call = self.backend.set.call(Script::Ping, shard, &[], Vec::new());
             let _: u64 = read(self.backend.call(call).await?)?;

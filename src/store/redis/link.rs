@@ -13,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -29,6 +29,7 @@ use super::{
     scripts::Script,
 };
 use crate::{
+    base::clock::Stopwatch,
     config::shared::{RedisAddress, RedisConfig},
     store::{StoreError, StoreResult},
 };
@@ -86,7 +87,7 @@ struct Node {
 #[derive(Default)]
 struct Dialing {
     failures: u32,
-    failed: Option<(Instant, StoreError)>,
+    failed: Option<(Stopwatch, StoreError)>,
 }
 
 /// Why a question has no answer.
@@ -414,7 +415,7 @@ impl Inner {
                     tracing::error!(%address, %error, "no connection to Redis");
                 }
                 dialing.failures = dialing.failures.saturating_add(1);
-                dialing.failed = Some((Instant::now(), error.clone()));
+                dialing.failed = Some((Stopwatch::start(), error.clone()));
                 Err(error)
             }
         }

@@ -43,7 +43,11 @@ use super::{
     portable::Portable,
 };
 use crate::{
-    base::{clock::UnixMillis, keyring::Keyring, random::SharedRandom},
+    base::{
+        clock::{Stopwatch, UnixMillis},
+        keyring::Keyring,
+        random::SharedRandom,
+    },
     config::shared::RedisConfig,
     model::Revocation,
 };
@@ -234,7 +238,7 @@ struct Onlooker {
 impl Completion for Onlooker {
     async fn complete(&self, shard: usize, announcement: Position) -> StoreResult<()> {
         let shard = self.shards.get(shard).ok_or_else(|| StoreError(format!("there is no shard {shard}")))?;
-        let begun = std::time::Instant::now();
+        let begun = Stopwatch::start();
         loop {
             if shard.progress().await?.everybody >= announcement.seq {
                 return Ok(());

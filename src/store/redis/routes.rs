@@ -3,7 +3,7 @@
 //! One server is itself; sentinels are asked; a Cluster says which node has which slot, and corrects us when that
 //! changes (`MOVED`). Nothing here is believed when the server itself says that it is a replica.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::{Value, cmd};
@@ -11,6 +11,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::dial;
 use crate::{
+    base::clock::Stopwatch,
     config::shared::{RedisAddress, RedisConfig, RedisServers},
     store::{StoreError, StoreResult},
 };
@@ -24,7 +25,7 @@ pub(super) struct Routes {
     slots: Vec<u16>,
     masters: Mutex<Vec<Option<RedisAddress>>>,
     /// When it was last searched, and why that failed.
-    searched: AsyncMutex<Option<(Instant, StoreError)>>,
+    searched: AsyncMutex<Option<(Stopwatch, StoreError)>>,
 }
 
 impl Routes {
@@ -60,7 +61,7 @@ impl Routes {
             self.known(shard)
                 .ok_or_else(|| StoreError(format!("no node of the Cluster has shard {shard} now")))
         });
-        *searched = found.as_ref().err().map(|error| (Instant::now(), error.clone()));
+        *searched = found.as_ref().err().map(|error| (Stopwatch::start(), error.clone()));
         found
     }
 

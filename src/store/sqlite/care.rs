@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -18,7 +18,10 @@ use tokio::sync::oneshot;
 
 use super::{Sqlite, StoreError, StoreResult, feed::prune_devices, lock::PRIVATE, schema, sealed, signed};
 use crate::{
-    base::{clock::UnixMillis, keyring::Keyring},
+    base::{
+        clock::{Stopwatch, UnixMillis},
+        keyring::Keyring,
+    },
     model::AppId,
     store::{Rekeyed, SealedCount, SealedNames, Upkeep},
 };
@@ -49,7 +52,7 @@ impl SealedNames for Sqlite {
 impl Upkeep for Sqlite {
     /// Through both threads, so that a stalled one shows.
     async fn ping(&self) -> StoreResult<Duration> {
-        let begun = Instant::now();
+        let begun = Stopwatch::start();
         let alive = |db: &Connection| Ok(db.prepare_cached("SELECT 1")?.exists([])?);
         self.write(move |db, _| alive(db)).await?;
         self.read(alive).await?;

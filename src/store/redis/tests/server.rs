@@ -4,12 +4,15 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use redis::{Client, ConnectionAddr, IntoConnectionInfo, Value};
 
-use crate::config::shared::{RedisAddress, RedisConfig, RedisServers, RedisTls};
+use crate::{
+    base::clock::Stopwatch,
+    config::shared::{RedisAddress, RedisConfig, RedisServers, RedisTls},
+};
 
 /// One server.
 pub struct Server {
@@ -257,8 +260,8 @@ impl Server {
     }
 
     fn is_up(&mut self) -> bool {
-        let until = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < until {
+        let begun = Stopwatch::start();
+        while begun.elapsed() < Duration::from_secs(20) {
             if self.process.as_mut().unwrap().try_wait().unwrap().is_some() {
                 return false;
             }
@@ -306,9 +309,9 @@ fn free_port() -> u16 {
 }
 
 fn wait_for(what: &str, done: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
+    let begun = Stopwatch::start();
     while !done() {
-        assert!(Instant::now() < until, "{what}");
+        assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
