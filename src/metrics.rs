@@ -10,6 +10,7 @@
 mod apps;
 mod feed;
 mod labels;
+mod redis;
 mod series;
 mod store;
 
@@ -18,7 +19,13 @@ use std::{collections::HashMap, marker::PhantomData, sync::Arc};
 use parking_lot::RwLock;
 use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntGauge, Opts, Registry};
 
-pub use self::{apps::AppMetrics, feed::FeedMetrics, labels::*, store::StoreMetrics};
+pub use self::{
+    apps::AppMetrics,
+    feed::FeedMetrics,
+    labels::*,
+    redis::{Counted, RedisMetrics},
+    store::StoreMetrics,
+};
 use self::{
     apps::Families,
     series::{counter, counters, gauge, gauges, histogram, labelled, name, real_gauge, register, sure},
@@ -36,6 +43,7 @@ pub const NO_APP: &str = "_none";
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// One metric for each value of a label, looked up once.
+#[derive(Clone)]
 pub struct By<L, M> {
     metrics: Vec<M>,
     label: PhantomData<L>,
@@ -88,6 +96,8 @@ pub struct Metrics {
     pub store: StoreMetrics,
     /// The series of the revocation feed.
     pub feed: FeedMetrics,
+    /// The series of the connections to Redis.
+    pub redis: RedisMetrics,
     /// `sluis_reloads_total{what,outcome}`
     pub reloads: By<Reloaded, By<ReloadOutcome, IntCounter>>,
     /// `sluis_connections{listener}`: open now.
@@ -171,6 +181,7 @@ impl Metrics {
             lockouts: By::new(|k| labelled(&lockouts, &[name(k)])),
             store: StoreMetrics::register(r),
             feed: FeedMetrics::register(r),
+            redis: RedisMetrics::register(r),
             reloads: By::new(|w| By::new(|o| labelled(&reloads, &[name(w), name(o)]))),
             connections: By::new(|l| sure(connections.get_metric_with_label_values(&[name(l)]))),
             audit_failures: counter(

@@ -3,12 +3,14 @@
 pub mod apps;
 pub mod authenticator;
 pub mod authority;
+pub mod balancer;
 pub mod chromium;
 pub mod clock;
 pub mod faults;
 pub mod fleet;
 pub mod frames;
 pub mod jar;
+pub mod probe;
 pub mod process;
 pub mod raw;
 pub mod redis;
