@@ -309,7 +309,9 @@ impl Proxy {
         header: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        self.check_permit(ctx).map_err(Cause::into_error)?;
         if header.status.is_informational() && header.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            answer::dress_hint(header);
             return Ok(());
         }
         // An app may answer before it has read everything; how fast the rest comes does not matter any more.
@@ -320,6 +322,12 @@ impl Proxy {
             self.metrics(ctx).upstream_seconds.observe(time.as_secs_f64());
         }
         self.dress_answer(header, ctx).await.map_err(Cause::into_error)
+    }
+
+    /// Before each piece of the app's answer goes out: a session can end while the app answers (I3).
+    fn check_permit(&self, ctx: &Context) -> Result<(), Cause> {
+        let permit = ctx.permit.as_ref().ok_or(Cause::Internal)?;
+        if self.parts.gate.still_permits(permit) { Ok(()) } else { Err(Cause::SessionEnded) }
     }
 
     async fn dress_answer(&self, header: &mut ResponseHeader, ctx: &Context) -> Result<(), Cause> {
