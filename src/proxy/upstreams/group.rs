@@ -83,7 +83,7 @@ impl Group {
     }
 
     /// Servers that were there before keep what is known of them.
-    fn set_addresses(&self, addresses: &[SocketAddr]) {
+    pub(super) fn set_addresses(&self, addresses: &[SocketAddr]) {
         let before = self.backends.load();
         let mut backends: Vec<Arc<Backend>> = Vec::with_capacity(addresses.len());
         for address in addresses {

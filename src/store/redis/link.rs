@@ -204,7 +204,7 @@ pub(super) struct Waiter(AsyncMutex<Option<(RedisAddress, Wire)>>);
 impl Inner {
     async fn call(&self, call: &Call) -> StoreResult<Value> {
         let _counted = self.metrics.ask();
-        let begun = Instant::now();
+        let begun = Stopwatch::start();
         let mut lost_once = false;
         let mut last = None;
         let mut attempt = 0;
