@@ -62,6 +62,7 @@ impl ProxyHttp for Current {
     }
 
     async fn request_filter(&self, session: &mut Session, Taken { proxy, ctx }: &mut Taken) -> Result<bool> {
+        limit_writes(session, proxy.parts.limits.client_idle_timeout);
         let answered = match proxy.decide(session, ctx) {
             Ok(Outcome::Forward(permit)) if is_ordinary(session, &permit) => {
                 match proxy.let_pass(ctx, permit) {
@@ -204,6 +205,14 @@ impl ProxyHttp for Current {
     fn request_summary(&self, session: &Session, Taken { ctx, .. }: &Taken) -> String {
         let id = ctx.arrival.as_ref().map_or("-", |arrival| arrival.id.as_str());
         format!("{} request_id={id}", session.req_header().method)
+    }
+}
+
+/// On HTTP/1 it is the connection that is judged by whether the client reads (threats D20). On HTTP/2 that goes by
+/// stream, and a client may keep one closed and the connection going.
+fn limit_writes(session: &mut Session, limit: Duration) {
+    if session.as_http2().is_some() && !limit.is_zero() {
+        session.set_write_timeout(Some(limit));
     }
 }
 

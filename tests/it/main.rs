@@ -23,6 +23,7 @@ mod doctor;
 mod endpoints;
 mod fleet;
 mod fleet_faults;
+mod http2;
 mod invariants;
 mod login_watch;
 mod main_job;

@@ -1,66 +1,17 @@
 //! HTTPS: HTTP/1.1 and HTTP/2, `__Host-` cookies, and certificates that are replaced while people work.
 
-use std::path::Path;
-
 use bytes::Bytes;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use reqwest::{Certificate, Client, Method, StatusCode, Version, header::SET_COOKIE, tls::TlsInfo};
+use reqwest::{Method, StatusCode, Version, header::SET_COOKIE, tls::TlsInfo};
 
-use crate::support::{Browser, Demo, Sluis, process::PATIENCE, sluis::care_records, upstream::Recorder};
-
-/// A root of our own, and the files that Sluis serves.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    root: Certificate,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let root = Certificate::from_pem(params.self_signed(&key).unwrap().pem().as_bytes()).unwrap();
-        Self { issuer: Issuer::new(params, key), root }
-    }
-
-    /// Writes a certificate for `localhost` that is valid until the end of `year`; answers it.
-    fn write(&self, dir: &Path, year: i32) -> Vec<u8> {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        params.not_after = rcgen::date_time_ymd(year, 12, 31);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        std::fs::write(dir.join("tls.key"), key.serialize_pem()).unwrap();
-        std::fs::write(dir.join("tls.crt"), certificate.pem()).unwrap();
-        certificate.der().to_vec()
-    }
-
-    fn client(&self, http1: bool) -> Client {
-        let builder = Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .tls_info(true)
-            .tls_certs_only([self.root.clone()]);
-        if http1 { builder.http1_only() } else { builder }.build().unwrap()
-    }
-
-    fn browser(&self, sluis: &Sluis, http1: bool) -> Browser {
-        Browser::with_client(self.client(http1), &sluis.origin())
-    }
-}
-
-fn start(apps: &str) -> (Authority, Sluis) {
-    let authority = Authority::new();
-    let dir = tempfile::tempdir().unwrap();
-    authority.write(dir.path(), 2099);
-    let listener = format!(
-        "https: {{ address: \"127.0.0.1:0\", certificate_file: \"{0}/tls.crt\", key_file: \"{0}/tls.key\" }}",
-        dir.path().display()
-    );
-    let sluis = Sluis::start_on(dir, &listener, apps);
-    (authority, sluis)
-}
+use crate::support::{
+    Demo, Sluis,
+    authority::{Authority, start},
+    process::PATIENCE,
+    sluis::care_records,
+    upstream::Recorder,
+};
 
 /// [A1 A2 A7 F1 F3] The whole story over TLS, by HTTP/1.1 and by HTTP/2: every cookie of ours is bound to this host.
 #[tokio::test]

@@ -12,16 +12,21 @@
 //!
 //! For the request phases: [`of`]`(&session)` gives the [`Connection`] of a request: the socket's peer, the address
 //! that a trusted PROXY header named, whether it is TLS. Phases tell it when a request body begins and ends
-//! ([`Connection::body_begun`], [`Connection::body_ended`]) so that the minimum body rate can be kept.
+//! ([`Connection::body_begun`], [`Connection::body_ended`]) so that the minimum body rate can be kept. HTTP/2 bodies are
+//! told apart by their frames (`streams`).
 
 mod connection;
+mod frames;
 mod head;
 mod proxy_header;
 mod shutdown;
 mod stream;
+mod streams;
+mod sweeper;
 #[cfg(test)]
 pub(in crate::proxy) mod tests;
 pub mod tls;
+mod transport;
 mod worker;
 
 use std::{
@@ -51,7 +56,8 @@ use tokio::{
 pub use self::{
     connection::{Connection, of, shared_of},
     shutdown::{InFlight, Shutdown, Stage, follow_signals},
-    stream::{ClientStream, Transport},
+    stream::ClientStream,
+    transport::Transport,
 };
 use self::{
     tls::{Certificates, Ready, Reload},
@@ -174,7 +180,7 @@ pub fn limit<SV>(proxy: &mut HttpProxy<SV>, limits: &Limits) {
         .max_concurrent_reset_streams(50)
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(Some(64))
-        .initial_window_size(256 << 10)
+        .initial_window_size(streams::STREAM_WINDOW)
         .initial_connection_window_size(1 << 20)
         .max_send_buffer_size(256 << 10);
     proxy.h2_options = Some(http2);

@@ -1,7 +1,8 @@
 //! The bytes of one client connection as pingora reads and writes them.
 //!
 //! It counts what comes and goes for the [`Connection`]'s clocks, refuses headers that are too large (431) or too
-//! slow (408), gathers small writes, and can be taken away from pingora for a tunnel. It never changes a byte.
+//! slow (408), gathers small writes, and can be taken away from pingora for a tunnel. It never changes a byte; on
+//! HTTP/2 it ends streams that are too slow, between two frames ([`Streams`](super::streams::Streams)).
 
 use std::{
     fmt,
@@ -9,7 +10,7 @@ use std::{
     os::fd::AsRawFd,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -19,115 +20,14 @@ use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
     UniqueID, UniqueIDType, raw_connect::ProxyDigest, tls::SslDigest,
 };
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::{
     connection::{Connection, End, Phase},
     head::{HeadScanner, Scanned},
     shutdown::InFlight,
+    transport::{Transport, Wire},
 };
-
-/// A socket, with or without TLS on it.
-pub enum Transport {
-    /// As it is.
-    Plain(TcpStream),
-    /// With TLS, of either side.
-    Tls(Box<tokio_rustls::TlsStream<TcpStream>>),
-}
-
-impl Transport {
-    pub(in crate::proxy) fn socket(&self) -> &TcpStream {
-        match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(tls) => tls.get_ref().0,
-        }
-    }
-
-    fn into_socket(self) -> TcpStream {
-        match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(tls) => match *tls {
-                tokio_rustls::TlsStream::Client(tls) => tls.into_inner().0,
-                tokio_rustls::TlsStream::Server(tls) => tls.into_inner().0,
-            },
-        }
-    }
-}
-
-impl AsyncRead for Transport {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
-            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
-        }
-    }
-}
-
-/// The transport and what is still to be written to it.
-struct Wire {
-    transport: Transport,
-    /// Small writes are gathered here until a flush: an answer's header and body leave together.
-    out: Vec<u8>,
-    /// How much of `out` has been written.
-    written: usize,
-}
-
-impl Wire {
-    /// Writes what was gathered.
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
-            let n = ready!(Pin::new(&mut self.transport).poll_write(cx, rest))?;
-            if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.written += n;
-        }
-        self.out.clear();
-        self.written = 0;
-        Poll::Ready(Ok(()))
-    }
-}
 
 /// What a connection consists of when it is made.
 pub(super) struct Parts {
@@ -146,6 +46,8 @@ pub struct ClientStream {
     header_bytes: usize,
     /// For HTTP/2, where pingora shows the digests only.
     digest: Option<Arc<ProxyDigest>>,
+    /// HTTP/2: what pingora reads before anything else.
+    ahead: Vec<u8>,
     /// The client has sent its end.
     end_of_stream: bool,
     held: Option<InFlight>,
@@ -160,10 +62,11 @@ impl ClientStream {
         });
         Box::new(Self {
             connection,
-            wire: Mutex::new(Some(Wire { transport, out: Vec::new(), written: 0 })),
+            wire: Mutex::new(Some(Wire::new(transport))),
             scanner: HeadScanner::default(),
             header_bytes,
             digest: digest.flatten(),
+            ahead: Vec::new(),
             end_of_stream: false,
             held: Some(held),
         })
@@ -223,7 +126,7 @@ impl ClientStream {
     fn end(&mut self, end: End, cx: &mut Context<'_>) -> io::Error {
         tracing::debug!(client = %self.connection.client(), reason = ?end, "connection ended");
         match end {
-            End::SlowHeader => self.refuse(Refusal::TooSlow, cx),
+            End::SlowHeader if !self.connection.is_http2() => self.refuse(Refusal::TooSlow, cx),
             _ => io::Error::new(io::ErrorKind::TimedOut, "the client was too slow"),
         }
     }
@@ -263,6 +166,12 @@ impl Refusal {
 impl AsyncRead for ClientStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.connection.streams().is_some_and(|streams| streams.can_cut()) {
+            this.end_slow_streams();
+        }
+        if this.give_ahead(buf) {
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let Some(wire) = this.wire.get_mut() else {
             return Poll::Ready(Ok(())); // taken: an end of stream
@@ -293,9 +202,9 @@ impl AsyncRead for ClientStream {
                     return Poll::Ready(Ok(()));
                 }
                 this.connection.received(bytes.len());
-                if !this.connection.is_http2()
-                    && let Err(refusal) = this.follow(bytes)
-                {
+                if this.connection.is_http2() {
+                    this.follow_frames(buf, before);
+                } else if let Err(refusal) = this.follow(bytes) {
                     buf.set_filled(before);
                     return Poll::Ready(Err(this.refuse(refusal, cx)));
                 }
@@ -306,6 +215,70 @@ impl AsyncRead for ClientStream {
                 Poll::Ready(Err(error))
             }
         }
+    }
+}
+
+/// HTTP/2.
+impl ClientStream {
+    /// Ends the streams whose bodies are too slow. What pingora has been given so far, and is about to be given, ends
+    /// with a frame.
+    fn end_slow_streams(&mut self) {
+        let Some(mut streams) = self.connection.streams() else { return };
+        self.ahead.append(&mut streams.cut());
+        let owed = streams.take_owed();
+        drop(streams);
+        tracing::debug!(client = %self.connection.client(), reason = ?End::SlowBody, "streams ended");
+        if let Some(wire) = self.wire.get_mut() {
+            wire.out.extend_from_slice(&owed);
+        }
+    }
+
+    /// Follows what has been read. What comes after the end of a slow stream waits.
+    fn follow_frames(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let bytes = buf.filled().get(before..).unwrap_or_default();
+        let now = self.connection.now();
+        let cut = self.connection.streams().and_then(|mut streams| streams.received(bytes, now));
+        let Some(at) = cut else { return };
+        let later = bytes.get(at..).unwrap_or_default().to_vec();
+        buf.set_filled(before + at);
+        self.end_slow_streams();
+        self.ahead.extend_from_slice(&later);
+        self.give_ahead(buf);
+    }
+
+    /// Gives pingora what is ahead of the socket.
+    fn give_ahead(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let n = self.ahead.len().min(buf.remaining());
+        buf.put_slice(self.ahead.drain(..n).as_slice());
+        n > 0
+    }
+
+    /// Follows what has been written of some slices, and adds what the client is still to get.
+    fn follow_sent(&mut self, slices: &[IoSlice<'_>], poll: &Poll<io::Result<usize>>) {
+        let (Poll::Ready(Ok(n)), Some(mut streams)) = (poll, self.connection.streams()) else { return };
+        let mut left = *n;
+        for slice in slices {
+            let (written, _) = slice.split_at(left.min(slice.len()));
+            streams.sent(written);
+            left -= written.len();
+        }
+        let owed = streams.take_owed();
+        drop(streams);
+        if let Some(wire) = self.wire.get_mut() {
+            wire.out.extend_from_slice(&owed);
+        }
+    }
+
+    /// Writes frames of pingora's, after what is still to go before them.
+    fn poll_write_frames(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let wire = self.wire()?;
+        let poll = match wire.poll_drain(cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut wire.transport).poll_write_vectored(cx, slices),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        };
+        self.follow_sent(slices, &poll);
+        self.after_write(poll, cx)
     }
 }
 
@@ -330,9 +303,11 @@ impl ClientStream {
 impl AsyncWrite for ClientStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let http2 = this.connection.is_http2(); // gathers by itself
+        if this.connection.is_http2() {
+            return this.poll_write_frames(cx, &[IoSlice::new(buf)]); // it gathers by itself
+        }
         let wire = this.wire()?;
-        if !http2 && wire.out.len() + buf.len() <= GATHER {
+        if wire.out.len() + buf.len() <= GATHER {
             if wire.out.capacity() == 0 {
                 wire.out.reserve(FIRST_GATHER);
             }
@@ -371,10 +346,7 @@ impl AsyncWrite for ClientStream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if self.connection.is_http2() {
-            let this = self.get_mut();
-            let wire = this.wire()?;
-            let poll = Pin::new(&mut wire.transport).poll_write_vectored(cx, bufs);
-            return this.after_write(poll, cx);
+            return self.get_mut().poll_write_frames(cx, bufs);
         }
         let first = bufs.iter().find(|buf| !buf.is_empty());
         self.poll_write(cx, first.map_or(&[], |buf| buf))

@@ -17,10 +17,11 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     Common, Load, Queue, Shutdown, Stage, Transport,
-    connection::{Connection, Sweeper},
+    connection::Connection,
     proxy_header,
     shutdown::InFlight,
     stream::{ClientStream, Parts},
+    sweeper::Sweeper,
 };
 use crate::{
     config::ProxyProtocol,

@@ -2,10 +2,12 @@
 
 pub mod apps;
 pub mod authenticator;
+pub mod authority;
 pub mod chromium;
 pub mod clock;
 pub mod faults;
 pub mod fleet;
+pub mod frames;
 pub mod jar;
 pub mod process;
 pub mod raw;
