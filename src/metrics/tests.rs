@@ -1,5 +1,7 @@
 //! That all series are there from the start, and count.
 
+use std::time::Duration;
+
 use super::*;
 
 fn value(text: &str, series: &str) -> Option<f64> {
