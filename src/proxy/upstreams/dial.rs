@@ -38,7 +38,7 @@ impl Dialer {
             return Ok(Self { connect_timeout, tls: None, authorities: None, own_roots: 0 });
         }
         let own = transport.ca_file.as_deref().map(read_roots).transpose()?;
-        let name = super::without_brackets(&upstream.host).to_owned();
+        let name = super::group::without_brackets(&upstream.host).to_owned();
         let name = ServerName::try_from(name).map_err(|_| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("{}: not a host name", upstream.host))
         })?;

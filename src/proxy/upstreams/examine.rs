@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr};
 
 use http::HeaderValue;
 
-use super::{Group, health};
+use super::{group::Group, health};
 use crate::config::App;
 
 /// What one server answered to one path.

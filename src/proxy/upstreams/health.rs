@@ -7,7 +7,7 @@ use http::header;
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 
-use super::{Backend, Group, Pool};
+use super::{Pool, backend::Backend, group::Group};
 
 /// Asks each server of an app once.
 pub(super) async fn check(pool: &Arc<Pool>) {

@@ -11,9 +11,12 @@
 //! When the configuration changes, what is known of a server stays with it ([`Upstreams::after`]): its health, its
 //! addresses, and pingora's connections to it, except where it is verified by other roots from now on.
 
+mod backend;
 mod dial;
 pub mod examine;
+mod group;
 mod health;
+mod server;
 #[cfg(test)]
 mod tests;
 
@@ -23,27 +26,17 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
-use http::HeaderValue;
 use parking_lot::Mutex;
-use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use tokio::{runtime::Handle, task::AbortHandle};
 
-use self::dial::Dialer;
-use crate::{
-    base::clock::Stopwatch,
-    config::{
-        App,
-        app::{Transport, Upstream},
-    },
-    model::AppId,
-    proxy::edge,
-};
+pub use self::server::{Chosen, Server, Times};
+use self::{backend::Backend, group::Group};
+use crate::{config::App, model::AppId};
 
 /// The upstreams of all apps.
 pub struct Upstreams {
@@ -60,118 +53,6 @@ pub struct Pool {
     health_interval: Option<Duration>,
     /// The tasks that keep it up to date.
     tended: Mutex<Vec<AbortHandle>>,
-}
-
-/// One configured upstream: a name and the servers behind it.
-struct Group {
-    upstream: Upstream,
-    transport: Transport,
-    template: Template,
-    backends: ArcSwap<Vec<Arc<Backend>>>,
-    next: AtomicUsize,
-}
-
-/// What the servers of a group have in common.
-struct Template {
-    peer: HttpPeer,
-    /// `Host` when the upstream is called by its own name.
-    host: Option<HeaderValue>,
-    /// Its own name with port, for requests of ours.
-    own_name: HeaderValue,
-    health_path: Option<String>,
-    dialer: Dialer,
-}
-
-/// One server.
-struct Backend {
-    /// Told apart from every other one, also from one that had the same address before.
-    id: u64,
-    address: SocketAddr,
-    peer: HttpPeer,
-    /// Set by active checks.
-    unwell: AtomicBool,
-    /// Failed checks in a row.
-    checks_failed: AtomicU32,
-    /// Failed connections in a row.
-    failures: AtomicU32,
-    /// Milliseconds since [`Backend::made`] before which it counts as down; 0 = it does not.
-    down_until: AtomicU64,
-    made: Stopwatch,
-}
-
-/// A server for one request.
-pub struct Chosen<'a> {
-    /// For pingora; the caller may change options of it.
-    pub peer: Box<HttpPeer>,
-    /// What to send as `Host`; `None` = what the client sent.
-    pub host: Option<HeaderValue>,
-    group: &'a Group,
-}
-
-impl Chosen<'_> {
-    /// Connects to it, outside of pingora's pool: for tunnels. Within the app's connect time-out.
-    ///
-    /// # Errors
-    /// When no connection comes about in time.
-    pub async fn dial(&self) -> io::Result<edge::Transport> {
-        use pingora::upstreams::peer::Peer;
-        let address = self.peer.address().as_inet().copied().ok_or(io::ErrorKind::InvalidInput)?;
-        self.group.template.dialer.dial(address).await
-    }
-}
-
-/// A server for one request that does not go through pingora's connector.
-pub struct Server<'a> {
-    pool: &'a Pool,
-    group: &'a Group,
-    backend: Arc<Backend>,
-}
-
-/// How long parts of an exchange may take; `None` = for ever.
-#[derive(Clone, Copy)]
-pub struct Times {
-    /// Silence of the server.
-    pub read: Option<Duration>,
-    /// Sending the request.
-    pub write: Option<Duration>,
-    /// A connection that is kept unused.
-    pub idle: Option<Duration>,
-}
-
-impl Server<'_> {
-    /// Which one it is: connections to it serve no other.
-    pub fn id(&self) -> u64 {
-        self.backend.id
-    }
-
-    /// What to send as `Host`; `None` = what the client sent.
-    pub fn host(&self) -> Option<HeaderValue> {
-        self.group.template.host.clone()
-    }
-
-    /// The app's time-outs.
-    pub fn times(&self) -> Times {
-        let options = &self.group.template.peer.options;
-        Times { read: options.read_timeout, write: options.write_timeout, idle: options.idle_timeout }
-    }
-
-    /// Connects, within the app's connect time-out.
-    ///
-    /// # Errors
-    /// When no connection comes about in time.
-    pub async fn dial(&self) -> io::Result<edge::Transport> {
-        self.group.template.dialer.dial(self.backend.address).await
-    }
-
-    /// Notes that a connection came about.
-    pub fn succeeded(&self) {
-        self.pool.succeeded(self.backend.address);
-    }
-
-    /// Notes that none did. Whether another server can be tried.
-    pub fn failed(&self) -> bool {
-        self.pool.failed(self.backend.address)
-    }
 }
 
 impl Upstreams {
@@ -260,7 +141,7 @@ impl Pool {
     /// A server for a request; `None` only when no name could be resolved yet.
     pub fn choose(&self) -> Option<Chosen<'_>> {
         let (group, backend) = self.next_up()?;
-        Some(group.chosen(&backend))
+        Some(Chosen::new(group, &backend))
     }
 
     /// The same for a request that does not go through pingora's connector.
@@ -306,9 +187,8 @@ impl Pool {
     /// A connection to this server came about.
     pub fn succeeded(&self, address: SocketAddr) {
         self.each(|backend| {
-            if backend.address == address && backend.failures.load(Relaxed) != 0 {
-                backend.failures.store(0, Relaxed);
-                backend.down_until.store(0, Relaxed);
+            if backend.address == address {
+                backend.succeed();
             }
         });
     }
@@ -329,196 +209,6 @@ impl Pool {
                 look(backend);
             }
         }
-    }
-}
-
-impl Group {
-    /// The one among `known` when nothing about it has changed; else a new one, which takes over what is known of its
-    /// servers.
-    fn make(upstream: &Upstream, transport: &Transport, known: &[Arc<Self>]) -> io::Result<Arc<Self>> {
-        let new = Self::new(upstream, transport)?;
-        let Some(before) = known.iter().find(|group| group.is_same_server(&new)) else {
-            return Ok(Arc::new(new));
-        };
-        let same_roots = before.template.dialer.own_roots() == new.template.dialer.own_roots();
-        if before.transport == *transport && same_roots {
-            before.note_addresses(&upstream.addresses);
-            return Ok(Arc::clone(before));
-        }
-        for backend in new.backends.load().iter() {
-            let present = before.backends.load();
-            if let Some(known) = present.iter().find(|known| known.address == backend.address) {
-                // Whether a server is well is known only where somebody goes on asking it.
-                backend.take_over(known, transport.health_path.is_some());
-            }
-        }
-        Ok(Arc::new(new))
-    }
-
-    fn is_same_server(&self, other: &Self) -> bool {
-        let key = |group: &Self| (group.upstream.tls, group.upstream.port);
-        key(self) == key(other) && self.upstream.host == other.upstream.host
-    }
-
-    fn new(upstream: &Upstream, transport: &Transport) -> io::Result<Self> {
-        let template = Template::new(upstream, transport)?;
-        let group = Self {
-            upstream: upstream.clone(),
-            transport: transport.clone(),
-            template,
-            backends: ArcSwap::default(),
-            next: AtomicUsize::new(0),
-        };
-        group.set_addresses(&upstream.addresses);
-        Ok(group)
-    }
-
-    fn chosen(&self, backend: &Backend) -> Chosen<'_> {
-        Chosen { peer: Box::new(backend.peer.clone()), host: self.template.host.clone(), group: self }
-    }
-
-    /// Servers that were there before keep what is known of them.
-    fn set_addresses(&self, addresses: &[SocketAddr]) {
-        let before = self.backends.load();
-        let mut backends: Vec<Arc<Backend>> = Vec::with_capacity(addresses.len());
-        for address in addresses {
-            if backends.iter().any(|backend| backend.address == *address) {
-                continue;
-            }
-            let known = before.iter().find(|backend| backend.address == *address);
-            backends.push(
-                known.map_or_else(|| Arc::new(Backend::new(*address, &self.template.peer)), Arc::clone),
-            );
-        }
-        self.backends.store(Arc::new(backends));
-    }
-
-    /// Takes the addresses that a name has now; true when they are others. None at all changes nothing: a name server
-    /// that fails must not take the app down.
-    fn note_addresses(&self, found: &[SocketAddr]) -> bool {
-        let mut found = found.to_vec();
-        found.sort_unstable();
-        found.dedup();
-        let present = self.backends.load();
-        let same = found.len() == present.len()
-            && found.iter().all(|address| present.iter().any(|backend| backend.address == *address));
-        let changed = !found.is_empty() && !same;
-        if changed {
-            self.set_addresses(&found);
-        }
-        changed
-    }
-
-    async fn resolve(&self, app: &AppId) {
-        let (host, port) = (self.upstream.host.as_str(), self.upstream.port);
-        if is_address(host) {
-            return;
-        }
-        match tokio::net::lookup_host((host, port)).await {
-            Ok(found) => {
-                let found: Vec<SocketAddr> = found.collect();
-                if self.note_addresses(&found) {
-                    tracing::info!(%app, host, addresses = ?found, "the addresses of an upstream changed");
-                }
-            }
-            // The old addresses stay.
-            Err(error) => tracing::warn!(%app, host, %error, "an upstream's name cannot be resolved"),
-        }
-    }
-}
-
-impl Template {
-    fn new(upstream: &Upstream, transport: &Transport) -> io::Result<Self> {
-        let dialer = Dialer::new(upstream, transport)?;
-        let unspecified = SocketAddr::from(([0, 0, 0, 0], upstream.port));
-        // The name stands here also when it is an address: pingora verifies nothing without one.
-        let mut peer = HttpPeer::new(unspecified, upstream.tls, without_brackets(&upstream.host).to_owned());
-        let some = |limit: Duration| (!limit.is_zero()).then_some(limit);
-        peer.options.connection_timeout = some(transport.connect_timeout);
-        peer.options.total_connection_timeout = some(transport.connect_timeout);
-        peer.options.read_timeout = some(transport.read_timeout);
-        peer.options.write_timeout = some(transport.write_timeout);
-        peer.options.idle_timeout = some(transport.idle_timeout);
-        // Upgrades go through `tunnel` or not at all.
-        peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
-        peer.options.verify_cert = transport.verify_certificate;
-        peer.options.verify_hostname = transport.verify_certificate;
-        peer.options.ca = dialer.authorities();
-        // pingora's key of a kept connection does not say by which roots it was verified: this does.
-        peer.group_key = dialer.own_roots();
-        let default_port = if upstream.tls { 443 } else { 80 };
-        let host = if upstream.host.contains(':') && !upstream.host.starts_with('[') {
-            format!("[{}]", upstream.host)
-        } else {
-            upstream.host.clone()
-        };
-        let own_name = if upstream.port == default_port { host } else { format!("{host}:{}", upstream.port) };
-        let own_name = HeaderValue::try_from(own_name).map_err(io::Error::other)?;
-        Ok(Self {
-            peer,
-            host: (!transport.preserve_host).then(|| own_name.clone()),
-            own_name,
-            health_path: transport.health_path.clone(),
-            dialer,
-        })
-    }
-}
-
-impl Backend {
-    fn new(address: SocketAddr, template: &HttpPeer) -> Self {
-        let mut peer = template.clone();
-        peer._address = pingora::protocols::l4::socket::SocketAddr::Inet(address);
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        Self {
-            id: NEXT.fetch_add(1, Relaxed),
-            address,
-            peer,
-            unwell: AtomicBool::new(false),
-            checks_failed: AtomicU32::new(0),
-            failures: AtomicU32::new(0),
-            down_until: AtomicU64::new(0),
-            made: Stopwatch::start(),
-        }
-    }
-
-    /// What is known of the same server under another configuration.
-    fn take_over(&self, known: &Self, checked: bool) {
-        self.failures.store(known.failures.load(Relaxed), Relaxed);
-        let left = known.down_until.load(Relaxed).saturating_sub(known.age());
-        self.down_until.store(if left == 0 { 0 } else { self.age() + left }, Relaxed);
-        if checked {
-            self.checks_failed.store(known.checks_failed.load(Relaxed), Relaxed);
-            self.unwell.store(known.unwell.load(Relaxed), Relaxed);
-        }
-    }
-
-    fn is_usable(&self) -> bool {
-        if self.unwell.load(Relaxed) {
-            return false;
-        }
-        let until = self.down_until.load(Relaxed);
-        until == 0 || self.age() >= until
-    }
-
-    fn fail(&self) {
-        let before = self.failures.fetch_add(1, Relaxed);
-        let pause = PAUSE.saturating_mul(1 << before.min(3));
-        self.down_until.store(self.age() + millis(pause), Relaxed);
-    }
-
-    /// Takes the result of an active check; true when the server's state has changed.
-    fn checked(&self, well: bool) -> bool {
-        if well {
-            self.checks_failed.store(0, Relaxed);
-            self.failures.store(0, Relaxed);
-            self.down_until.store(0, Relaxed);
-            return self.unwell.swap(false, Relaxed);
-        }
-        self.checks_failed.fetch_add(1, Relaxed) + 1 >= CHECKS_TO_FAIL && !self.unwell.swap(true, Relaxed)
-    }
-
-    fn age(&self) -> u64 {
-        millis(self.made.elapsed())
     }
 }
 
@@ -566,22 +256,6 @@ async fn check_again(pool: Weak<Pool>, interval: Duration) {
     }
 }
 
-/// Whether a host is an address already, with or without brackets.
-fn is_address(host: &str) -> bool {
-    without_brackets(host).parse::<std::net::IpAddr>().is_ok()
-}
-
-fn without_brackets(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
-}
-
-fn millis(d: Duration) -> u64 {
-    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
-}
-
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(30);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
-/// How long a server is left alone after a connection to it failed; doubled up to eight times that.
-const PAUSE: Duration = Duration::from_secs(5);
-const CHECKS_TO_FAIL: u32 = 2;
 const HEAVIEST: usize = 1000;

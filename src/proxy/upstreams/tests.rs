@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use pingora::upstreams::peer::Peer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::*;
+use super::{group::is_address, *};
+use crate::{
+    config::app::{Transport, Upstream},
+    proxy::edge,
+};
 
 pub(in crate::proxy) fn transport() -> Transport {
     let seconds = Duration::from_secs;
