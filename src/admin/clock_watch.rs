@@ -2,6 +2,11 @@
 //!
 //! Two signs are watched: the wall clock jumps against the monotonic one, and the codes of most users are off alike.
 //! It warns, counts and shows; it never corrects a clock and never makes the process unready.
+//!
+//! The kernel's own word, whether its clock is synchronised (`STA_UNSYNC` of adjtimex(2)), is not asked. Reading it takes
+//! `unsafe`, which this crate forbids itself, and no well-kept crate wraps it: rustix and nix do not have the call,
+//! `clock-steering` steers by it but does not show the status, and what does is a part of some time daemon. In a
+//! container it would be the host's flag, where seccomp lets it be seen at all. The two signs above need no privilege.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,13 +23,14 @@ pub struct ClockWatch {
     clock: SharedClock,
     drifts: Arc<Drifts>,
     metrics: Arc<Metrics>,
+    began: Stopwatch,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Both clocks at the last look.
-    last: Option<(UnixMillis, Duration)>,
+    /// Both clocks at the last look, or when the watch began.
+    last: (UnixMillis, Duration),
     /// When the wall clock jumped last, on the monotonic clock, and by how many seconds.
     jumped: Option<(Duration, i64)>,
     /// When the drift of codes was last said, on the monotonic clock.
@@ -34,33 +40,31 @@ struct State {
 }
 
 impl ClockWatch {
-    /// Puts it together.
+    /// Puts it together. From now on no jump is missed.
     pub fn new(clock: SharedClock, drifts: Arc<Drifts>, metrics: Arc<Metrics>) -> Self {
-        Self { clock, drifts, metrics, state: Mutex::default() }
+        let state = State { last: (clock.now(), Duration::ZERO), ..State::default() };
+        Self { clock, drifts, metrics, began: Stopwatch::start(), state: Mutex::new(state) }
     }
 
     /// Looks every few seconds, for ever.
     pub async fn follow(&self) {
-        let started = Stopwatch::start();
         let mut interval = tokio::time::interval(EVERY);
         loop {
             interval.tick().await;
-            self.look(started.elapsed());
+            self.look(self.began.elapsed());
         }
     }
 
-    /// One look; `monotonic` is the time since any fixed moment, by a clock that nobody sets.
+    /// One look; `monotonic` is the time since it began, by a clock that nobody sets.
     fn look(&self, monotonic: Duration) {
         let now = self.clock.now();
         let mut state = self.state.lock();
-        if let Some((then, before)) = state.last.replace((now, monotonic)) {
-            let passed = monotonic.saturating_sub(before);
-            let jump = difference(now, then.plus(passed));
-            if jump.unsigned_abs() > JUMP.as_secs() {
-                self.metrics.clock_jumps.inc();
-                state.jumped = Some((monotonic, jump));
-                tracing::warn!(seconds = jump, "the clock of this server jumped, or it was suspended");
-            }
+        let (then, before) = std::mem::replace(&mut state.last, (now, monotonic));
+        let jump = difference(now, then.plus(monotonic.saturating_sub(before)));
+        if jump.unsigned_abs() > JUMP.as_secs() {
+            self.metrics.clock_jumps.inc();
+            state.jumped = Some((monotonic, jump));
+            tracing::warn!(seconds = jump, "the clock of this server jumped, or it was suspended");
         }
         let median = self.drifts.median_secs().unwrap_or(0);
         self.metrics.code_drift.set(median);

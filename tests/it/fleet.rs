@@ -191,7 +191,8 @@ async fn i3_a_replica_that_stood_still_lets_nothing_pass() {
         let code = shared.next_one(0).await;
         shared.fleet.replicas[1].process.signal("STOP");
         let took = shared.completes(code).await;
-        // They arrive at a replica that has not yet gone on.
+        // They arrive at a replica that has not yet gone on. That they did nobody says, since it stands still: the time
+        // is for them to get into the kernel's queue, and with less of it the test only judges fewer.
         let thief = shared.fleet.at(1, &saved);
         let early: Vec<_> = (0..200).map(|_| tokio::spawn(thief.request(Method::GET, "/").send())).collect();
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -393,6 +394,7 @@ async fn a_verified_request_asks_no_store() {
     let span = Duration::from_secs(4);
     let count = || redis.commands().values().sum::<u64>();
     let before = count();
+    // What runs without any request is counted over this time: nothing is waited for.
     tokio::time::sleep(span).await;
     let idle = count() - before;
 
