@@ -19,11 +19,12 @@ demo: ## build, and start Sluis in front of a small legacy app
 	@$(CARGO) build --quiet --locked --bin sluis
 	@$(CARGO) run --quiet --locked --bin sluis -- demo $(ARGS)
 
-test: ## install what the tests need, then format, lints and every test
+test: ## install what the tests need, then format, lints, dependencies and every test
 	@scripts/install-build.sh
 	@scripts/install-test.sh
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets --quiet -- -D warnings
+	$(CARGO) deny --locked --log-level error check --hide-inclusion-graph bans licenses sources
 	$(CARGO) nextest run --locked
 
 check: ## the fast loop: format, lints, unit tests

@@ -1,5 +1,6 @@
 #!/bin/sh
-# What the tests need: real apps, a real browser, an independent code generator, a clock that can be held, Helm.
+# What the tests need: real apps, a real browser, an independent code generator, a clock that can be held, Helm, and what
+# looks at the dependencies.
 # Python and npm packages, at the versions that tests/requirements.txt and tests/package.json name, go to tests/.cache.
 set -eu
 cd "$(dirname "$0")/.."
@@ -17,6 +18,12 @@ scripts/install-packages.sh $packages
 if ! cargo nextest --version >/dev/null 2>&1; then
     echo "installing cargo-nextest …" >&2
     cargo install --quiet --locked cargo-nextest
+fi
+
+# Unoptimised: that is built soonest, and its one check takes seconds all the same.
+if ! cargo deny --version >/dev/null 2>&1; then
+    echo "installing cargo-deny …" >&2
+    cargo install --quiet --locked --debug cargo-deny
 fi
 
 cache=tests/.cache
