@@ -5,9 +5,12 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 CARGO := cargo
 # More arguments for `make demo`, such as ARGS='--listen 127.0.0.1:9000 --state /tmp/sluis'
 ARGS :=
+# How long `make fuzz` takes for each of its targets (paths cookies forms set_cookies; all of them when none is named).
+SECONDS := 60
+TARGETS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench dist
+.PHONY: help demo test check bench fuzz dist
 
 help: ## show this list
 	@awk -F ': .*## ' '/^[a-z]+: .*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +40,10 @@ bench: ## measure beside bare pingora, nginx and HAProxy; writes benches/RESULTS
 	@scripts/install-build.sh
 	@scripts/install-bench.sh
 	benches/run.sh
+
+fuzz: ## look for inputs that break a parser: SECONDS for each of TARGETS
+	@scripts/install-build.sh
+	scripts/fuzz.sh $(SECONDS) $(TARGETS)
 
 dist: ## the binary that ships, built with a profile: target/dist/sluis (PLAIN=1: without)
 	@scripts/install-build.sh
