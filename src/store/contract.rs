@@ -523,6 +523,20 @@ pub(crate) async fn whoever_follows_gets_what_still_matters_and_then_the_rest(st
 }
 
 pub(crate) async fn no_revocation_is_lost_between_loading_and_following(store: SharedStore) {
+    follow_while_sessions_end(store, |told, ended| {
+        let told = told.iter().map(|told| format!("{told:?}")).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(told.len(), ended, "none lost");
+    })
+    .await;
+}
+
+/// For a backend within this process only: one that replicas share may tell something a second time.
+pub(crate) async fn no_revocation_is_told_twice_between_loading_and_following(store: SharedStore) {
+    follow_while_sessions_end(store, |told, ended| assert_eq!(told.len(), ended, "none told twice")).await;
+}
+
+/// Sessions end while others begin to follow; `judge` gets what each of them was told, and how many have ended by then.
+async fn follow_while_sessions_end(store: SharedStore, judge: impl Fn(&[Revocation], usize)) {
     for round in 0..16_u8 {
         let followers = sixteen(&store, move |number, store| async move {
             if number % 2 == 0 {
@@ -534,9 +548,7 @@ pub(crate) async fn no_revocation_is_lost_between_loading_and_following(store: S
         })
         .await;
         for follower in followers.into_iter().flatten() {
-            let told = follower.take().into_iter().map(|told| format!("{told:?}"));
-            let told = told.collect::<std::collections::BTreeSet<_>>();
-            assert_eq!(told.len(), 8 * (usize::from(round) + 1), "round {round}: none lost");
+            judge(&follower.take(), 8 * (usize::from(round) + 1));
         }
     }
 }

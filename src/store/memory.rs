@@ -422,4 +422,5 @@ mod tests {
     }
 
     run_contract!(fresh);
+    run_contract!(fresh; no_revocation_is_told_twice_between_loading_and_following);
 }

@@ -190,7 +190,8 @@ pub trait Revocations: Send + Sync {
     async fn end_session(&self, id: SessionId, until: UnixMillis) -> StoreResult<()>;
 
     /// Makes `sink` see all revocations that still matter, and then every new one. Answers when the
-    /// present ones have been applied.
+    /// present ones have been applied. A backend within this process tells each exactly once; one that replicas share, at
+    /// least once.
     async fn follow(&self, sink: Arc<dyn RevocationSink>, now: UnixMillis) -> StoreResult<()>;
 }
 

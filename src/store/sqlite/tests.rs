@@ -37,6 +37,7 @@ fn mode(path: impl AsRef<Path>) -> u32 {
 }
 
 run_contract!(fresh);
+run_contract!(fresh; no_revocation_is_told_twice_between_loading_and_following);
 
 #[tokio::test]
 async fn i10_what_was_acknowledged_is_there_after_a_restart() {
