@@ -113,8 +113,7 @@ impl Backend {
         durable: bool,
         mut decide: impl FnMut(&Kept) -> StoreResult<Change<T>>,
     ) -> StoreResult<(T, Option<Position>)> {
-        let queue = place.field.first().map_or(0, |byte| usize::from(*byte));
-        let queue = self.queues.get(queue % QUEUES).map(|queue| queue.lock());
+        let queue = self.queues.get(queue_of(&place.field)).map(|queue| queue.lock());
         let patience = self.config.timeout.saturating_mul(2);
         let _turn = match queue {
             Some(queue) => Some(
@@ -147,9 +146,39 @@ impl Backend {
         write: &Write<T>,
         durable: bool,
     ) -> StoreResult<Option<Option<Position>>> {
+        let (args, mark) = self.packed(place, &kept.raw, kept.now, write)?;
+        let answers = self.swap(place.shard, place.key, args, durable).await?;
+        let Some((done, seq)) = answers.first() else { return Err(StoreError("no answer".to_owned())) };
+        Ok((*done == 1).then(|| mark.map(|mark| Position { seq: Seq(*seq), mark })))
+    }
+
+    /// Replaces packed records of one hash in one step: of each whether it was done, and the number of its last announcement.
+    async fn swap(
+        &self,
+        shard: usize,
+        key: Key,
+        packed: Vec<Vec<u8>>,
+        durable: bool,
+    ) -> StoreResult<Vec<(u8, u64)>> {
+        let keys = [key, Key::Head, Key::Feed, Key::Live, Key::Due];
+        let length = self.config.feed_length.to_string().into_bytes();
+        let args = std::iter::once(length).chain(packed).collect();
+        let mut call = self.set.call(Script::Swap, shard, &keys, args);
+        call.replicas = if durable { self.config.durability } else { 0 };
+        read(self.call(call).await?)
+    }
+
+    /// What `swap` wants to know of one record, and the mark of its announcement if there is one.
+    fn packed<T>(
+        &self,
+        place: &Place,
+        raw: &[u8],
+        now: UnixMillis,
+        write: &Write<T>,
+    ) -> StoreResult<(Vec<Vec<u8>>, Option<Mark>)> {
         let number = |at: UnixMillis| at.0.to_string().into_bytes();
         let boxed = self.set.seal(place, &write.record)?;
-        let mut args = vec![place.field.clone(), kept.raw.clone(), boxed];
+        let mut args = vec![place.field.clone(), raw.to_vec(), boxed];
         match (place.key, write.due) {
             // A document may have had an end before, and been removed.
             (Key::Documents, due) => {
@@ -159,40 +188,74 @@ impl Backend {
             (_, Some(due)) => args.extend([[b"d".as_slice(), &place.field].concat(), number(due)]),
             (_, None) => args.extend([Vec::new(), Vec::new()]),
         }
-        let mark = match &write.announce {
-            None => {
-                args.push(b"0".to_vec());
-                args.extend(std::iter::repeat_with(Vec::new).take(5));
-                None
-            }
-            Some(revocation) => {
-                let mark: [u8; 8] = self.set.draw()?;
-                let record = record::write_revocation(revocation);
-                let member = member_of(revocation, &place.field);
-                let live = Place { shard: place.shard, key: Key::Live, field: member };
-                let entry = Place { shard: place.shard, key: Key::Feed, field: mark.to_vec() };
-                let until = match revocation {
-                    Revocation::Session { until, .. }
-                    | Revocation::Device { until, .. }
-                    | Revocation::User { until, .. } => number(*until),
-                    // A replica that was away for a day loads everything anyway.
-                    Revocation::Blocked { blocked: false, .. } => number(kept.now.plus(DAY)),
-                    Revocation::Blocked { .. } | Revocation::SealedName { .. } => Vec::new(),
-                };
-                args.push(self.config.feed_length.to_string().into_bytes());
-                args.push(mark.to_vec());
-                args.push(self.set.seal(&entry, &record)?);
-                args.push(live.field.clone());
-                args.push(self.set.seal(&live, &record)?);
-                args.push(until);
-                Some(Mark(u64::from_be_bytes(mark)))
-            }
+        let Some(revocation) = &write.announce else {
+            args.extend(std::iter::repeat_with(Vec::new).take(5));
+            return Ok((args, None));
         };
-        let keys = [place.key, Key::Head, Key::Feed, Key::Live, Key::Due];
-        let mut call = self.set.call(Script::Swap, place.shard, &keys, args);
-        call.replicas = if durable { self.config.durability } else { 0 };
-        let (done, seq): (u8, u64) = read(self.call(call).await?)?;
-        Ok((done == 1).then(|| mark.map(|mark| Position { seq: Seq(seq), mark })))
+        let mark: [u8; 8] = self.set.draw()?;
+        let record = record::write_revocation(revocation);
+        let member = member_of(revocation, &place.field);
+        let live = Place { shard: place.shard, key: Key::Live, field: member };
+        let entry = Place { shard: place.shard, key: Key::Feed, field: mark.to_vec() };
+        let until = match revocation {
+            Revocation::Session { until, .. }
+            | Revocation::Device { until, .. }
+            | Revocation::User { until, .. } => number(*until),
+            // A replica that was away for a day loads everything anyway.
+            Revocation::Blocked { blocked: false, .. } => number(now.plus(DAY)),
+            Revocation::Blocked { .. } | Revocation::SealedName { .. } => Vec::new(),
+        };
+        args.push(mark.to_vec());
+        args.push(self.set.seal(&entry, &record)?);
+        args.push(live.field.clone());
+        args.push(self.set.seal(&live, &record)?);
+        args.push(until);
+        Ok((args, Some(Mark(u64::from_be_bytes(mark)))))
+    }
+
+    /// Several records of one hash as they stand there, in the order of their fields, and the server's time.
+    pub async fn several(
+        &self,
+        shard: usize,
+        key: Key,
+        fields: Vec<Vec<u8>>,
+    ) -> StoreResult<(Vec<Option<Vec<u8>>>, UnixMillis)> {
+        let count = fields.len();
+        let call = self.set.call(Script::Several, shard, &[key], fields);
+        let (raw, now): (Vec<Option<Vec<u8>>>, u64) = read(self.call(call).await?)?;
+        if raw.len() == count {
+            Ok((raw, UnixMillis(now)))
+        } else {
+            Err(StoreError("not all records were answered".to_owned()))
+        }
+    }
+
+    /// Writes records of one hash whatever stands there, durably, in as few steps as can be.
+    pub async fn overwrite(
+        &self,
+        shard: usize,
+        key: Key,
+        mut writes: Vec<(Place, Write<()>)>,
+    ) -> StoreResult<()> {
+        for _ in 0..ATTEMPTS {
+            if writes.is_empty() {
+                return Ok(());
+            }
+            let fields = writes.iter().map(|(place, _)| place.field.clone()).collect();
+            let (kept, now) = self.several(shard, key, fields).await?;
+            let mut packed = Vec::with_capacity(writes.len().saturating_mul(10));
+            for ((place, write), raw) in writes.iter().zip(kept) {
+                packed.extend(self.packed(place, &raw.unwrap_or_default(), now, write)?.0);
+            }
+            let answers = self.swap(shard, key, packed, true).await?;
+            if answers.len() != writes.len() {
+                return Err(StoreError("not all records were answered".to_owned()));
+            }
+            // One that stands there twice was overtaken by itself.
+            let mut done = answers.into_iter().map(|(done, _)| done == 1);
+            writes.retain(|_| done.next() != Some(true));
+        }
+        Err(StoreError(format!("records were changed by others {ATTEMPTS} times in a row")))
     }
 
     /// All records of a hash in a shard, a page at a time; each at least once.
@@ -222,6 +285,12 @@ impl Backend {
     }
 }
 
+/// In which queue changes of this field wait: by its last byte, which is of a keyed hash; the first one can be a letter
+/// that all of a kind have.
+fn queue_of(field: &[u8]) -> usize {
+    field.last().map_or(0, |byte| usize::from(*byte)) % QUEUES
+}
+
 /// First letter of an ended session's field.
 pub(super) const ENDED: u8 = b's';
 const DAY: Duration = Duration::from_secs(86_400);
@@ -249,4 +318,17 @@ pub(super) fn read<T: redis::FromRedisValue>(value: Value) -> StoreResult<T> {
 /// A record that opens, but is none of ours.
 pub(super) fn unreadable(key: Key) -> StoreError {
     StoreError(format!("a record in {} cannot be read: a later version wrote it?", key.name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else everybody who logs out waits for everybody else who does.
+    #[test]
+    fn sessions_that_end_do_not_queue_for_each_other() {
+        let ended = |byte: u8| [&[ENDED], [byte; 16].as_slice()].concat();
+        let queues: std::collections::HashSet<usize> = (0..=255).map(|byte| queue_of(&ended(byte))).collect();
+        assert_eq!(queues.len(), QUEUES);
+    }
 }

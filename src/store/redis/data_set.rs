@@ -28,7 +28,7 @@ use crate::{
 const FORMAT: u32 = 1;
 
 /// One of the keys of a shard.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Key {
     /// Hash: which data set this is.
     Marker,

@@ -3,12 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use redis::Value;
 
 use super::{
     Redis,
-    backend::{Backend, Change, ENDED, Write, unreadable},
-    data_set::Key,
+    backend::{Backend, Change, ENDED, Write, read, unreadable},
+    data_set::{Key, Place},
     record::{Device, read_revocation, write_login, write_revocation},
     scripts::Script,
 };
@@ -83,17 +82,31 @@ impl OneTime for Redis {
     }
 }
 
-/// The mark is random, and behind it stands, sealed, what it marks: for a copy to another store.
 pub(super) async fn consume(backend: &Backend, login: LoginId, until: UnixMillis) -> StoreResult<bool> {
+    let place = backend.set.by_id(Key::Consumed, "login", &login.0);
+    let answers = consume_several(backend, place.shard, vec![(place, login, until)]).await?;
+    Ok(answers.first() == Some(&true))
+}
+
+/// Of each login of one shard whether it was not consumed before. The mark is random, and behind it stands, sealed, what
+/// it marks: for a copy to another store.
+pub(super) async fn consume_several(
+    backend: &Backend,
+    shard: usize,
+    logins: Vec<(Place, LoginId, UnixMillis)>,
+) -> StoreResult<Vec<bool>> {
     let set = &backend.set;
-    let place = set.by_id(Key::Consumed, "login", &login.0);
-    let token: [u8; 8] = set.draw()?;
-    let mark = [token.as_slice(), &set.seal(&place, &write_login(login, until))?].concat();
-    let member = [b"c".as_slice(), &place.field].concat();
-    let args = vec![place.field, mark, member, until.0.to_string().into_bytes()];
-    let mut call = set.call(Script::Consume, place.shard, &[Key::Consumed, Key::Due], args);
+    let mut args = Vec::with_capacity(logins.len().saturating_mul(4));
+    for (place, login, until) in logins {
+        let token: [u8; 8] = set.draw()?;
+        let mark = [token.as_slice(), &set.seal(&place, &write_login(login, until))?].concat();
+        let member = [b"c".as_slice(), &place.field].concat();
+        args.extend([place.field, mark, member, until.0.to_string().into_bytes()]);
+    }
+    let mut call = set.call(Script::Consume, shard, &[Key::Consumed, Key::Due], args);
     call.replicas = backend.config.durability;
-    Ok(backend.call(call).await? == Value::Int(1))
+    let marked: Vec<u64> = read(backend.call(call).await?)?;
+    Ok(marked.into_iter().map(|marked| marked == 1).collect())
 }
 
 #[async_trait]

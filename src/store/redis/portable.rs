@@ -3,15 +3,15 @@
 //! Records are written with the same steps as by servers, announcements included, so what still matters is where a replica
 //! that starts finds it.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::task::JoinSet;
 
 use super::{
-    backend::{Backend, Change, ENDED, Write, read, unreadable},
+    backend::{Backend, ENDED, Write, read, unreadable},
     data_set::{self, Key as Hash, Place},
-    devices::consume,
+    devices::consume_several,
     record::{
         self, Device as KeptDevice, Document as KeptDocument, Person as KeptPerson, read_revocation,
         write_revocation,
@@ -27,8 +27,8 @@ use crate::{
     },
 };
 
-/// So many records are asked for or written at a time.
-const AT_ONCE: usize = 32;
+/// So many records are asked for or written in one step.
+const AT_ONCE: usize = 250;
 /// In the marker: the data set is half a copy. `1`: nothing else was there.
 const UNFINISHED: &str = "copy";
 
@@ -136,16 +136,21 @@ impl Portable for Ends {
 
     async fn lookup(&self, keys: &[Key]) -> StoreResult<Vec<Option<Record>>> {
         let mut found: Vec<Option<Record>> = std::iter::repeat_with(|| None).take(keys.len()).collect();
-        let numbered: Vec<(usize, Key)> = keys.iter().cloned().enumerate().collect();
+        let wanted = keys.iter().cloned().enumerate().map(|(number, key)| {
+            let (kind, place) = place_of(&self.0, &key);
+            (place, Wanted { number, kind, key })
+        });
         let mut tasks = JoinSet::new();
-        for part in parts(numbered) {
+        for (shard, hash, part) in parts(wanted) {
             let backend = Arc::clone(&self.0);
             tasks.spawn(async move {
-                let mut some = Vec::with_capacity(part.len());
-                for (number, key) in part {
-                    some.push((number, find(&backend, &key).await?));
-                }
-                Ok::<_, StoreError>(some)
+                let fields = part.iter().map(|(place, _)| place.field.clone()).collect();
+                let (raw, _) = backend.several(shard, hash, fields).await?;
+                let opened = part.into_iter().zip(raw).map(|((place, wanted), raw)| {
+                    let record = raw.map(|raw| wanted.open(&backend, &place, &raw)).transpose()?;
+                    Ok((wanted.number, record.flatten()))
+                });
+                opened.collect::<StoreResult<Vec<_>>>()
             });
         }
         while let Some(done) = tasks.join_next().await {
@@ -159,18 +164,49 @@ impl Portable for Ends {
     }
 
     async fn put(&self, records: Vec<Record>) -> StoreResult<()> {
-        let mut tasks = JoinSet::new();
-        for part in parts(records) {
-            let backend = Arc::clone(&self.0);
-            tasks.spawn(async move {
-                for record in part {
-                    write(&backend, record).await?;
+        let backend = &self.0;
+        let (mut logins, mut first, mut second) = (Vec::new(), Vec::new(), Vec::new());
+        for record in records {
+            match record {
+                Record::Login { id, until } => {
+                    logins.push((backend.set.by_id(Hash::Consumed, "login", &id.0), (id, until)));
                 }
-                Ok::<_, StoreError>(())
-            });
+                Record::User(person) => {
+                    let place = backend.set.user(&person.user);
+                    let (write, another) = person_writes(*person);
+                    first.push((place.clone(), write));
+                    second.extend(another.map(|write| (place, write)));
+                }
+                Record::Device(device) => first.push(device_write(backend, &device)),
+                Record::Session { id, until } => {
+                    let ended = Revocation::Session { id, until };
+                    first.push((live_session(backend, &id.0), announced(ended)));
+                }
+                Record::Document { of, name, document } => {
+                    let (place, due) = (backend.set.document(of, &name), document.until);
+                    let record = KeptDocument { of, name, document: Some(document) }.write();
+                    first.push((place, Write { record, due, announce: None, answer: () }));
+                }
+                Record::SealedName { app, name } => {
+                    let place = backend.set.cookie(app.as_str(), &name);
+                    first.push((place, announced(Revocation::SealedName { app, name })));
+                }
+            }
         }
-        while let Some(done) = tasks.join_next().await {
-            done.map_err(|_| StoreError("a write was cut short".to_owned()))??;
+        let mut tasks = JoinSet::new();
+        for (shard, _, part) in parts(logins) {
+            let backend = Arc::clone(backend);
+            let part = part.into_iter().map(|(place, (id, until))| (place, id, until)).collect();
+            tasks.spawn(async move { consume_several(&backend, shard, part).await.map(drop) });
+        }
+        all_done(&mut tasks).await?;
+        // What is announced in two steps is written in two, one after the other.
+        for writes in [first, second] {
+            for (shard, hash, part) in parts(writes) {
+                let backend = Arc::clone(backend);
+                tasks.spawn(async move { backend.overwrite(shard, hash, part).await });
+            }
+            all_done(&mut tasks).await?;
         }
         Ok(())
     }
@@ -198,15 +234,39 @@ impl Portable for Ends {
     }
 }
 
-/// Cut into as many parts as are worked on at a time.
-fn parts<T>(all: Vec<T>) -> Vec<Vec<T>> {
-    let size = all.len().div_ceil(AT_ONCE).max(1);
-    let mut all = all.into_iter();
-    std::iter::from_fn(|| {
-        let part: Vec<T> = all.by_ref().take(size).collect();
-        (!part.is_empty()).then_some(part)
-    })
-    .collect()
+/// What is looked for, and where in the answer it goes.
+struct Wanted {
+    number: usize,
+    kind: Kind,
+    key: Key,
+}
+
+impl Wanted {
+    fn open(&self, backend: &Backend, place: &Place, raw: &[u8]) -> StoreResult<Option<Record>> {
+        let Some(record) = opened(backend, self.kind, place, raw)? else { return Ok(None) };
+        if record.key() == self.key { Ok(Some(record)) } else { Err(unreadable(place.key)) }
+    }
+}
+
+/// By hash and shard, cut into parts that go in one step each.
+fn parts<T>(all: impl IntoIterator<Item = (Place, T)>) -> Vec<(usize, Hash, Vec<(Place, T)>)> {
+    let mut groups: HashMap<(usize, Hash), Vec<Vec<(Place, T)>>> = HashMap::new();
+    for (place, one) in all {
+        let parts = groups.entry((place.shard, place.key)).or_default();
+        match parts.last_mut() {
+            Some(part) if part.len() < AT_ONCE => part.push((place, one)),
+            _ => parts.push(vec![(place, one)]),
+        }
+    }
+    let parts = |((shard, hash), parts): (_, Vec<_>)| parts.into_iter().map(move |part| (shard, hash, part));
+    groups.into_iter().flat_map(parts).collect()
+}
+
+async fn all_done(tasks: &mut JoinSet<StoreResult<()>>) -> StoreResult<()> {
+    while let Some(done) = tasks.join_next().await {
+        done.map_err(|_| StoreError("a write was cut short".to_owned()))??;
+    }
+    Ok(())
 }
 
 /// Fields and what stands there.
@@ -276,23 +336,16 @@ fn record_of(kind: Kind, plain: &SecretBytes) -> Option<Record> {
     })
 }
 
-async fn find(backend: &Backend, key: &Key) -> StoreResult<Option<Record>> {
+fn place_of(backend: &Backend, key: &Key) -> (Kind, Place) {
     let set = &backend.set;
-    let (kind, place) = match key {
+    match key {
         Key::User(user) => (Kind::Users, set.user(user)),
         Key::Device(id) => (Kind::Devices, set.by_id(Hash::Devices, "device", &id.0)),
         Key::Session(id) => (Kind::EndedSessions, live_session(backend, &id.0)),
         Key::Login(id) => (Kind::ConsumedLogins, set.by_id(Hash::Consumed, "login", &id.0)),
         Key::SealedName(app, name) => (Kind::SealedNames, set.cookie(app.as_str(), name)),
         Key::Document(of, name) => (Kind::Documents, set.document(*of, name)),
-    };
-    let call = set.call(Script::Get, place.shard, &[place.key], vec![place.field.clone()]);
-    let (raw, _, _): (Vec<u8>, u64, u64) = read(backend.call(call).await?)?;
-    if raw.is_empty() {
-        return Ok(None);
     }
-    let Some(record) = opened(backend, kind, &place, &raw)? else { return Ok(None) };
-    if record.key() == *key { Ok(Some(record)) } else { Err(unreadable(place.key)) }
 }
 
 /// An ended session stands among the announcements that still matter.
@@ -302,32 +355,13 @@ fn live_session(backend: &Backend, id: &[u8; 16]) -> Place {
     place
 }
 
-async fn write(backend: &Backend, record: Record) -> StoreResult<()> {
-    match record {
-        Record::User(person) => write_person(backend, *person).await,
-        Record::Device(device) => write_device(backend, device).await,
-        Record::Session { id, until } => {
-            let ended = Revocation::Session { id, until };
-            let record = write_revocation(&ended);
-            replace(backend, &live_session(backend, &id.0), &record, None, Some(ended)).await
-        }
-        Record::Document { of, name, document } => {
-            let (place, until) = (backend.set.document(of, &name), document.until);
-            let record = KeptDocument { of, name, document: Some(document) }.write();
-            replace(backend, &place, &record, until, None).await
-        }
-        Record::Login { id, until } => consume(backend, id, until).await.map(drop),
-        Record::SealedName { app, name } => {
-            let place = backend.set.cookie(app.as_str(), &name);
-            let learned = Revocation::SealedName { app, name };
-            let record = write_revocation(&learned);
-            replace(backend, &place, &record, None, Some(learned)).await
-        }
-    }
+/// A record that is nothing but its announcement.
+fn announced(revocation: Revocation) -> Write<()> {
+    Write { record: write_revocation(&revocation), due: None, announce: Some(revocation), answer: () }
 }
 
-async fn write_person(backend: &Backend, person: Person) -> StoreResult<()> {
-    let place = backend.set.user(&person.user);
+/// One announcement goes with each writing: a user with two is written twice.
+fn person_writes(person: Person) -> (Write<()>, Option<Write<()>>) {
     let void = person.void.map(|Void { before, until }| Revocation::User {
         user: person.user.clone(),
         before,
@@ -348,19 +382,14 @@ async fn write_person(backend: &Backend, person: Person) -> StoreResult<()> {
         authenticators: person.authenticators,
         ..KeptPerson::new(person.user)
     };
-    let record = kept.write();
-    // One announcement goes with each writing.
-    let mut announcements: Vec<Option<Revocation>> = [void, block].into_iter().flatten().map(Some).collect();
-    if announcements.is_empty() {
-        announcements.push(None);
+    let write = |announce| Write { record: kept.write(), due: None, announce, answer: () };
+    match (void, block) {
+        (Some(void), Some(block)) => (write(Some(void)), Some(write(Some(block)))),
+        (void, block) => (write(void.or(block)), None),
     }
-    for announce in announcements {
-        replace(backend, &place, &record, None, announce).await?;
-    }
-    Ok(())
 }
 
-async fn write_device(backend: &Backend, device: Device) -> StoreResult<()> {
+fn device_write(backend: &Backend, device: &Device) -> (Place, Write<()>) {
     let place = backend.set.by_id(Hash::Devices, "device", &device.id.0);
     let announce = (device.revoked_until > UnixMillis::default()).then_some(Revocation::Device {
         device: device.id,
@@ -369,26 +398,11 @@ async fn write_device(backend: &Backend, device: Device) -> StoreResult<()> {
     });
     let kept = KeptDevice {
         device: device.id,
-        owner: device.owner,
+        owner: device.owner.clone(),
         epoch: Epoch(device.epoch),
         until: device.until,
         revoked_until: device.revoked_until,
         announced_at: UnixMillis::default(),
     };
-    replace(backend, &place, &kept.write(), Some(device.until), announce).await
-}
-
-/// Writes a record whatever stands there.
-async fn replace(
-    backend: &Backend,
-    place: &Place,
-    record: &SecretBytes,
-    due: Option<UnixMillis>,
-    announce: Option<Revocation>,
-) -> StoreResult<()> {
-    let written = backend.change(place, true, |_| {
-        let (record, announce) = (record.clone(), announce.clone());
-        Ok(Change::Write(Write { record, due, announce, answer: () }))
-    });
-    written.await.map(drop)
+    (place, Write { record: kept.write(), due: Some(device.until), announce, answer: () })
 }

@@ -11,6 +11,7 @@ pub(super) enum Script {
     Create,
     Mark,
     Get,
+    Several,
     Swap,
     Consume,
     Scan,
@@ -37,10 +38,11 @@ const PRELUDE: &str = include_str!("lua/prelude.lua");
 const LEASES: &str = include_str!("lua/leases.lua");
 
 static LOADED: LazyLock<Vec<Loaded>> = LazyLock::new(|| {
-    let all: [(Script, &[&str]); 16] = [
+    let all: [(Script, &[&str]); 17] = [
         (Script::Create, &[include_str!("lua/create.lua")]),
         (Script::Mark, &[PRELUDE, include_str!("lua/mark.lua")]),
         (Script::Get, &[PRELUDE, include_str!("lua/get.lua")]),
+        (Script::Several, &[PRELUDE, include_str!("lua/several.lua")]),
         (Script::Swap, &[PRELUDE, include_str!("lua/swap.lua")]),
         (Script::Consume, &[PRELUDE, include_str!("lua/consume.lua")]),
         (Script::Scan, &[PRELUDE, include_str!("lua/scan.lua")]),
