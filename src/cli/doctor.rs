@@ -103,6 +103,7 @@ async fn store(file: &ConfigFile) -> Vec<Finding> {
     } else {
         Finding::ok("store", text)
     });
+    found.extend(state.clock_ahead_millis.map(clocks));
     let sealed = state.first + state.older + state.unknown;
     found.push(if state.unknown > 0 {
         Finding::failure(
@@ -122,4 +123,20 @@ async fn store(file: &ConfigFile) -> Vec<Finding> {
     found
 }
 
+/// The clock of the store's server against this machine's.
+fn clocks(ahead_millis: i64) -> Finding {
+    let off = ahead_millis.unsigned_abs();
+    let where_to = if ahead_millis < 0 { "behind" } else { "ahead of" };
+    let text = format!("Redis is {}.{:03} s {where_to} this machine", off / 1000, off % 1000);
+    if off >= FAR_APART_MILLIS {
+        let hint =
+            "one of the two is wrong: set both by the same time server; codes are judged by this machine's";
+        Finding::warning("clock", text, hint)
+    } else {
+        Finding::ok("clock", text)
+    }
+}
+
 const SLOW_MILLIS: u64 = 100;
+/// Machines that a time server sets are milliseconds apart; a code of an authenticator app is good for 30 s.
+const FAR_APART_MILLIS: u64 = 2000;

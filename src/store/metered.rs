@@ -12,7 +12,10 @@ use super::{
     StoreError, StoreResult, Upkeep, UserRecord, Users,
 };
 use crate::{
-    base::{clock::UnixMillis, keyring::Keyring},
+    base::{
+        clock::{SharedClock, UnixMillis},
+        keyring::Keyring,
+    },
     metrics::{Metrics, StoreOperation as Op},
     model::{AppId, Authenticator, AuthenticatorId, DeviceId, LoginId, SessionId, UserKey},
 };
@@ -182,6 +185,10 @@ impl SealedNames for Metered {
 impl Upkeep for Metered {
     async fn ping(&self) -> StoreResult<Duration> {
         self.timed(Op::Ping, self.store.ping()).await
+    }
+
+    async fn clock_ahead(&self, clock: &SharedClock) -> StoreResult<Option<i64>> {
+        self.timed(Op::Ping, self.store.clock_ahead(clock)).await
     }
 
     async fn prune(&self, now: UnixMillis) -> StoreResult<usize> {

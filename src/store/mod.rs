@@ -22,7 +22,10 @@ use async_trait::async_trait;
 pub use documents::{Collection, Document, Documents};
 
 use crate::{
-    base::{clock::UnixMillis, keyring::Keyring},
+    base::{
+        clock::{SharedClock, UnixMillis},
+        keyring::Keyring,
+    },
     model::{
         AppId, Authenticator, AuthenticatorId, DeviceId, Epoch, LoginId, Revocation, SessionId, UserKey,
     },
@@ -236,6 +239,12 @@ pub enum Rekeyed {
 pub trait Upkeep: Send + Sync {
     /// Whether the store answers, and how long it took.
     async fn ping(&self) -> StoreResult<Duration>;
+
+    /// How far the clock of the backend is ahead of `clock` (+) or behind it (−), in milliseconds; of several servers the one
+    /// that is off most. `None` for a backend in this process: it has no other clock.
+    async fn clock_ahead(&self, _clock: &SharedClock) -> StoreResult<Option<i64>> {
+        Ok(None)
+    }
 
     /// Forgets what can no longer matter at `now`; answers how many rows.
     async fn prune(&self, now: UnixMillis) -> StoreResult<usize>;

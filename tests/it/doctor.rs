@@ -1,8 +1,13 @@
 //! `sluis doctor` and `sluis check --no-secrets`: what is broken is named.
 
-use std::os::unix::fs::PermissionsExt;
+use std::{os::unix::fs::PermissionsExt, time::Duration};
 
-use crate::support::{Demo, Sluis, sluis::care_records};
+use crate::support::{
+    Demo, Sluis,
+    fleet::{Fleet, on_redis},
+    redis::Redis,
+    sluis::care_records,
+};
 
 fn findings(sluis: &Sluis) -> (bool, Vec<(String, String, String)>) {
     let out = sluis.cli(&["doctor", "--json"]);
@@ -84,6 +89,33 @@ fn the_doctor_looks_at_certificates() {
     sluis.edit(&http, &https);
     let (_, found) = findings(&sluis);
     assert!(has(&found, "failure", "upstream", "certificate"), "{found:?}");
+}
+
+/// [E8] The clock of Redis and that of this machine are held against each other: by a server that runs, and without one.
+#[test]
+fn e8_a_redis_with_another_clock_is_named() {
+    let redis = Redis::start();
+    let mut fleet = Fleet::start(1, |_| on_redis(redis.address()), "");
+    let (_, found) = findings(&fleet.replicas[0]);
+    assert!(has(&found, "ok", "clock", "Redis is 0."), "{found:?}");
+    fleet.later(Duration::from_secs(100));
+    let (well, found) = findings(&fleet.replicas[0]);
+    assert!(well, "it is a warning");
+    let told = |found: &[(String, String, String)]| {
+        let off = found.iter().find(|(level, check, _)| level == "warning" && check == "clock");
+        let off = off.and_then(|(.., text)| {
+            let behind = text.strip_prefix("Redis is ")?.strip_suffix(" s behind this machine")?;
+            behind.parse::<f64>().ok()
+        });
+        off.is_some_and(|behind| (99.0..=101.0).contains(&behind))
+    };
+    assert!(told(&found), "{found:?}");
+    fleet.replicas[0].process.kill();
+    let (_, found) = findings(&fleet.replicas[0]);
+    assert!(told(&found), "{found:?}");
+    // An embedded store has no other clock.
+    let sluis = Sluis::start(&care_records(fleet.app.address));
+    assert!(!findings(&sluis).1.iter().any(|(_, check, _)| check == "clock"));
 }
 
 /// Away from the server a secret may be missing; a fault is still one.

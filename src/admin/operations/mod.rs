@@ -170,11 +170,13 @@ impl Operations {
     /// When it does not answer.
     pub async fn state(&self) -> Result<StoreState, Failure> {
         let ping = self.store.ping().await?;
+        let clock_ahead_millis = self.store.clock_ahead(&self.clock).await?;
         // Not every store counts.
         let sealed = self.store.sealed().await.unwrap_or_default();
         Ok(StoreState {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ping_micros: u64::try_from(ping.as_micros()).unwrap_or(u64::MAX),
+            clock_ahead_millis,
             first: sealed.first,
             older: sealed.older,
             unknown: sealed.unknown,

@@ -140,6 +140,9 @@ pub struct StoreState {
     pub version: String,
     /// How long the store took to answer, in microseconds.
     pub ping_micros: u64,
+    /// How far the store's own clock is ahead of the server's (+) or behind (−), in milliseconds, when it has one.
+    #[serde(default)]
+    pub clock_ahead_millis: Option<i64>,
     /// Authenticators under the first key.
     pub first: usize,
     /// Authenticators under other keys of the ring.

@@ -16,7 +16,10 @@ use super::{
     scripts::Script,
 };
 use crate::{
-    base::{clock::UnixMillis, keyring::Keyring},
+    base::{
+        clock::{SharedClock, UnixMillis},
+        keyring::Keyring,
+    },
     model::{AppId, Revocation},
     store::{Rekeyed, SealedCount, SealedNames, StoreError, StoreResult, Upkeep},
 };
@@ -70,6 +73,22 @@ impl Upkeep for Redis {
             let _: u64 = read(self.backend.call(call).await?)?;
         }
         Ok(begun.elapsed())
+    }
+
+    async fn clock_ahead(&self, clock: &SharedClock) -> StoreResult<Option<i64>> {
+        let mut most = 0_i64;
+        for shard in 0..self.backend.set.shards() {
+            let call = self.backend.set.call(Script::Ping, shard, &[], Vec::new());
+            let before = clock.now();
+            let there: u64 = read(self.backend.call(call).await?)?;
+            // It was asked somewhere between these two.
+            let here = before.0.midpoint(clock.now().0);
+            let ahead = there.cast_signed().saturating_sub(here.cast_signed());
+            if ahead.unsigned_abs() > most.unsigned_abs() {
+                most = ahead;
+            }
+        }
+        Ok(Some(most))
     }
 
     async fn prune(&self, now: UnixMillis) -> StoreResult<usize> {
