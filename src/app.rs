@@ -43,7 +43,7 @@ use crate::{
         random::SystemRandom,
     },
     config::{Config, StoreConfig, shared::RedisConfig},
-    metrics::Metrics,
+    metrics::{Metrics, RedisMetrics},
     proxy::edge::{self, Options, Shutdown, Stage, follow_signals},
     session::live::Live,
     store::{self, SharedStore, redis as shared},
@@ -73,14 +73,14 @@ pub fn open_store(config: &Config) -> anyhow::Result<SharedStore> {
         StoreConfig::Sqlite { path } => {
             store::sqlite::open(path, keyring(config)?).context("the store cannot be opened")
         }
-        StoreConfig::Redis(redis) => Ok(open_redis(config, redis)?.without_feed()),
+        StoreConfig::Redis(redis) => Ok(open_redis(config, redis, RedisMetrics::unseen())?.without_feed()),
         StoreConfig::Memory => Ok(store::memory::open()),
     }
 }
 
 /// Connects to the Redis of a configuration, and finds or makes the data set.
-fn open_redis(config: &Config, redis: &RedisConfig) -> anyhow::Result<shared::Opened> {
-    shared::open(redis.clone(), keyring(config)?, Arc::new(SystemRandom))
+fn open_redis(config: &Config, redis: &RedisConfig, metrics: RedisMetrics) -> anyhow::Result<shared::Opened> {
+    shared::open(redis.clone(), keyring(config)?, Arc::new(SystemRandom), metrics)
         .context("the store cannot be opened")
 }
 

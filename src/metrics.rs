@@ -7,6 +7,7 @@
 //! Names follow the Prometheus conventions: base units (seconds), `_total` for counters.
 
 mod labels;
+mod redis;
 
 use std::{
     collections::HashMap, future::Future, marker::PhantomData, sync::Arc, time::Duration, time::Instant,
@@ -19,6 +20,7 @@ use prometheus::{
 };
 
 pub use labels::*;
+pub use redis::{Counted, RedisMetrics};
 
 use crate::{
     base::clock::UnixMillis,
@@ -32,6 +34,7 @@ pub const NO_APP: &str = "_none";
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// One metric for each value of a label, looked up once.
+#[derive(Clone)]
 pub struct By<L, M> {
     metrics: Vec<M>,
     label: PhantomData<L>,
@@ -239,6 +242,8 @@ pub struct Metrics {
     pub store: StoreMetrics,
     /// The series of the revocation feed.
     pub feed: FeedMetrics,
+    /// The series of the connections to Redis.
+    pub redis: RedisMetrics,
     /// `sluis_reloads_total{what,outcome}`
     pub reloads: By<Reloaded, By<ReloadOutcome, IntCounter>>,
     /// `sluis_connections{listener}`: open now.
@@ -338,6 +343,7 @@ impl Metrics {
                 seconds: By::new(|op| sure(seconds.get_metric_with_label_values(&[name(op)]))),
             },
             feed: FeedMetrics::register(r),
+            redis: RedisMetrics::register(r),
             reloads: By::new(|w| By::new(|o| labelled(&reloads, &[name(w), name(o)]))),
             connections: By::new(|l| sure(connections.get_metric_with_label_values(&[name(l)]))),
             audit_failures: counter(

@@ -46,7 +46,7 @@ pub(super) fn open(
     let StoreConfig::Redis(redis) = &config.store else {
         return Ok((metered(open_store(config)?, Arc::clone(metrics)), Replica::default()));
     };
-    let opened = open_redis(config, redis)?;
+    let opened = open_redis(config, redis, metrics.redis.clone())?;
     let surroundings = Surroundings {
         clock: Arc::new(SystemMonotonic::default()),
         wall: Arc::clone(clock),

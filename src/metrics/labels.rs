@@ -325,6 +325,20 @@ label!(
 );
 
 label!(
+    /// Why a question was asked again: `kind` of `sluis_redis_redirects_total`.
+    Redirect {
+        /// Another node of the Cluster has the slot.
+        Moved = "moved",
+        /// Another node has it for this one question: the slot is moving.
+        Ask = "ask",
+        /// The slot is moving, and what was asked for is partly here and partly there.
+        Midway = "midway",
+        /// The server is not the master, or not yet.
+        Elsewhere = "elsewhere",
+    }
+);
+
+label!(
     /// `what` of `sluis_reloads_total`.
     Reloaded {
         /// The certificate and its key.

@@ -6,11 +6,13 @@ use std::{sync::Arc, time::Duration};
 
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, IntoConnectionInfo, Pipeline,
-    RedisConnectionInfo, TlsCertificates, Value, aio::MultiplexedConnection,
+    RedisConnectionInfo, TlsCertificates, Value,
+    aio::{MultiplexedConnection, PubSub},
 };
 
 use crate::{
     config::shared::{Password, RedisAddress, RedisConfig, RedisServers},
+    metrics::{Counted, RedisMetrics},
     store::{StoreError, StoreResult},
 };
 
@@ -20,6 +22,8 @@ pub(super) struct Wire {
     pub connection: MultiplexedConnection,
     /// What the server said about itself when it was connected to.
     pub info: Arc<Info>,
+    /// Counts it for as long as somebody has it.
+    _open: Arc<Counted>,
 }
 
 /// The answer to `INFO`.
@@ -42,8 +46,10 @@ pub(super) async fn master(
     config: &RedisConfig,
     address: &RedisAddress,
     patience: Option<Duration>,
+    metrics: &RedisMetrics,
 ) -> StoreResult<Wire> {
     let mut connection = connect(config, address, patience, true).await?;
+    let open = Arc::new(metrics.open());
     let mut ask = Pipeline::new();
     for section in ["server", "replication", "memory", "persistence"] {
         ask.cmd("INFO").arg(section);
@@ -63,7 +69,22 @@ pub(super) async fn master(
     if info.run().is_empty() {
         return Err(StoreError(format!("{address}: INFO does not name the server's run")));
     }
-    Ok(Wire { connection, info: Arc::new(info) })
+    Ok(Wire { connection, info: Arc::new(info), _open: open })
+}
+
+/// Listens to a channel of a sentinel.
+pub(super) async fn listen(config: &RedisConfig, node: &RedisAddress, channel: &str) -> StoreResult<PubSub> {
+    let client = client(config, node, RedisConnectionInfo::default().set_skip_set_lib_name())
+        .map_err(|error| failed(node, &error))?;
+    let listening = async {
+        let mut listening = client.get_async_pubsub().await?;
+        listening.subscribe(channel).await?;
+        Ok(listening)
+    };
+    match tokio::time::timeout(config.timeout, listening).await {
+        Ok(listening) => listening.map_err(|error| failed(node, &error)),
+        Err(_) => Err(StoreError(format!("{node} does not answer"))),
+    }
 }
 
 /// Connects to any server; a sentinel has no data base and does not know our user.

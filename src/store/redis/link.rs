@@ -20,23 +20,27 @@ use parking_lot::Mutex;
 use redis::{ErrorKind, Pipeline, RedisError, ServerErrorKind, Value, cmd};
 use tokio::{
     runtime::Handle,
-    sync::{Mutex as AsyncMutex, Semaphore, oneshot},
+    sync::{Mutex as AsyncMutex, Notify, Semaphore, oneshot},
 };
 
 use super::{
     dial::{self, Info, Wire},
+    failure::{Failure, judge},
     routes::Routes,
     scripts::Script,
+    sentinels,
 };
 use crate::{
-    config::shared::{RedisAddress, RedisConfig},
+    config::shared::{RedisAddress, RedisConfig, RedisServers},
+    metrics::{Redirect, RedisMetrics, Went},
     store::{StoreError, StoreResult},
 };
 
 /// Between two attempts to connect: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// So often one question is asked of a server that is found to be the wrong one.
+/// So often one question is asked of a server that is found to be the wrong one; of one that is only half moved it is asked
+/// for as long as an answer may take.
 const ATTEMPTS: usize = 4;
 /// Before somebody else is asked after "not I".
 const ELSEWHERE_PAUSE: Duration = Duration::from_millis(20);
@@ -71,6 +75,7 @@ struct Inner {
     routes: Routes,
     nodes: Mutex<HashMap<RedisAddress, Arc<Node>>>,
     durable: Semaphore,
+    metrics: RedisMetrics,
 }
 
 /// One server.
@@ -89,36 +94,21 @@ struct Dialing {
     failed: Option<(Instant, StoreError)>,
 }
 
-/// Why a question has no answer.
-enum Failure {
-    /// The server says no, and would again.
-    Final(StoreError),
-    /// The server is not the master of the shard, or not yet.
-    Elsewhere(StoreError),
-    /// Another server has the shard.
-    Moved(RedisAddress),
-    /// Another server has it for this question only.
-    Ask(RedisAddress),
-    /// There is no connection, or it broke.
-    Lost(StoreError),
-    /// No answer in time.
-    Late(StoreError),
-}
-
 impl Link {
     /// Starts the thread; connects to nothing yet.
-    pub fn start(config: RedisConfig, slots: Vec<u16>) -> std::io::Result<Self> {
+    pub fn start(config: RedisConfig, slots: Vec<u16>, metrics: RedisMetrics) -> std::io::Result<Self> {
         // The client takes the process's provider of cryptography; another one that is there already is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
-        let watches = matches!(config.servers, crate::config::shared::RedisServers::Sentinel { .. });
+        let watches = matches!(config.servers, RedisServers::Sentinel { .. });
         let inner = Arc::new(Inner {
             config,
             routes: Routes::new(slots),
             nodes: Mutex::default(),
             durable: Semaphore::new(DURABLE_AT_ONCE),
+            metrics,
         });
         let watched = Arc::clone(&inner);
         let thread = std::thread::Builder::new().name("store-redis".to_owned()).spawn(move || {
@@ -163,7 +153,7 @@ impl Link {
         let inner = Arc::clone(&self.inner);
         self.on_thread(async move {
             let address = inner.routes.find(&inner.config, shard).await?;
-            dial::master(&inner.config, &address, Some(inner.config.timeout)).await.map(|wire| wire.info)
+            inner.connect(&address, Some(inner.config.timeout)).await.map(|wire| wire.info)
         })
         .await
     }
@@ -173,7 +163,7 @@ impl Link {
         let inner = Arc::clone(&self.inner);
         self.on_thread(async move {
             let address = inner.routes.find(&inner.config, shard).await?;
-            let wire = dial::master(&inner.config, &address, Some(inner.config.timeout)).await?;
+            let wire = inner.connect(&address, Some(inner.config.timeout)).await?;
             let mut ask = redis::Cmd::new();
             ask.arg(words);
             let mut connection = wire.connection;
@@ -212,15 +202,20 @@ pub(super) struct Waiter(AsyncMutex<Option<(RedisAddress, Wire)>>);
 
 impl Inner {
     async fn call(&self, call: &Call) -> StoreResult<Value> {
+        let _counted = self.metrics.ask();
+        let begun = Instant::now();
         let mut lost_once = false;
         let mut last = None;
-        for _ in 0..ATTEMPTS {
+        let mut attempt = 0;
+        while attempt < ATTEMPTS {
+            attempt += 1;
             let address = self.routes.find(&self.config, call.shard).await?;
             let mut failure = match self.ask(&address, call, false).await {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
             if let Failure::Ask(there) = &failure {
+                self.metrics.redirects.count(Redirect::Ask);
                 failure = match self.ask(there, call, true).await {
                     Ok(value) => return Ok(value),
                     Err(failure) => failure,
@@ -232,11 +227,24 @@ impl Inner {
                     self.routes.forget(call.shard, &address);
                     return Err(error);
                 }
-                Failure::Moved(there) => self.routes.learn(call.shard, there),
+                Failure::Moved(there) => {
+                    self.metrics.redirects.count(Redirect::Moved);
+                    self.routes.learn(call.shard, there);
+                }
                 Failure::Ask(there) => last = Some(StoreError(format!("{there} sends us on, too"))),
                 Failure::Elsewhere(error) => {
+                    self.metrics.redirects.count(Redirect::Elsewhere);
                     self.routes.forget(call.shard, &address);
                     last = Some(error);
+                    tokio::time::sleep(ELSEWHERE_PAUSE).await;
+                }
+                Failure::Midway(error) => {
+                    self.metrics.redirects.count(Redirect::Midway);
+                    if begun.elapsed() > self.config.timeout {
+                        return Err(error);
+                    }
+                    // It arrives in its own time: these attempts do not count.
+                    attempt -= 1;
                     tokio::time::sleep(ELSEWHERE_PAUSE).await;
                 }
                 Failure::Lost(error) => {
@@ -263,7 +271,10 @@ impl Inner {
             return answer;
         }
         let closed = |_| Failure::Final(StoreError("the store is being closed".to_owned()));
-        let _one = self.durable.acquire().await.map_err(closed)?;
+        let _one = {
+            let _waits = self.metrics.wait();
+            self.durable.acquire().await.map_err(closed)?
+        };
         let idle = node.idle.lock().pop();
         let mut wire = match idle {
             Some(wire) => wire,
@@ -345,7 +356,7 @@ impl Inner {
         let address = self.routes.find(&self.config, shard).await?;
         let mut wire = match own.take() {
             Some((there, wire)) if there == address => wire,
-            _ => dial::master(&self.config, &address, None).await?,
+            _ => self.connect(&address, None).await?,
         };
         let mut ask = cmd("XREAD");
         ask.arg("COUNT").arg(count).arg("BLOCK").arg(wait.as_millis().max(1).to_string());
@@ -392,6 +403,13 @@ impl Inner {
         Ok((generation, wire))
     }
 
+    /// Connects to a master, and counts that.
+    async fn connect(&self, address: &RedisAddress, patience: Option<Duration>) -> StoreResult<Wire> {
+        let connected = dial::master(&self.config, address, patience, &self.metrics).await;
+        self.metrics.connects.count(if connected.is_ok() { Went::Ok } else { Went::Failed });
+        connected
+    }
+
     /// One at a time, and not again right after a failure.
     async fn dial(&self, node: &Node, address: &RedisAddress, patience: Duration) -> StoreResult<Wire> {
         let mut dialing = node.dialing.lock().await;
@@ -401,7 +419,7 @@ impl Inner {
                 return Err(error.clone());
             }
         }
-        match dial::master(&self.config, address, Some(patience)).await {
+        match self.connect(address, Some(patience)).await {
             Ok(wire) => {
                 if dialing.failed.is_some() {
                     tracing::info!(%address, "connected to Redis again");
@@ -420,10 +438,25 @@ impl Inner {
         }
     }
 
-    /// Follows the sentinels, so that a master that was replaced but does not know it is left.
+    /// Follows the sentinels, so that a master that was replaced but does not know it is left: at once when one of them says
+    /// so, and at the next look when none could be heard.
     async fn watch(self: Arc<Self>) {
+        let RedisServers::Sentinel { nodes, service, .. } = &self.config.servers else { return };
+        let changed = Arc::new(Notify::new());
+        for node in nodes {
+            let (inner, changed) = (Arc::clone(&self), Arc::clone(&changed));
+            let (node, service) = (node.clone(), service.clone());
+            tokio::spawn(async move {
+                loop {
+                    if let Err(error) = sentinels::listen(&inner.config, &node, &service, &changed).await {
+                        tracing::debug!(%error, "a sentinel cannot be heard");
+                    }
+                    tokio::time::sleep(WATCH_EVERY).await;
+                }
+            });
+        }
         loop {
-            tokio::time::sleep(WATCH_EVERY).await;
+            let _ = tokio::time::timeout(WATCH_EVERY, changed.notified()).await;
             if self.routes.master_changed(&self.config).await {
                 tracing::warn!("the sentinels name another Redis master");
                 self.nodes.lock().clear();
@@ -438,58 +471,5 @@ impl Node {
         if shared.as_ref().is_some_and(|(kept, _)| *kept == generation) {
             *shared = None;
         }
-    }
-}
-
-impl Failure {
-    fn into_error(self) -> StoreError {
-        match self {
-            Self::Final(error) | Self::Elsewhere(error) | Self::Lost(error) | Self::Late(error) => error,
-            Self::Moved(there) | Self::Ask(there) => StoreError(format!("the shard is at {there}")),
-        }
-    }
-}
-
-fn judge(address: &RedisAddress, error: &RedisError) -> Failure {
-    let text = dial::failed(address, error);
-    match error.kind() {
-        ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => {
-            let there = error.redirect_node().and_then(|(there, _)| redirect(there, address));
-            match there {
-                None => Failure::Elsewhere(text),
-                Some(there) if error.kind() == ErrorKind::Server(ServerErrorKind::Ask) => Failure::Ask(there),
-                Some(there) => Failure::Moved(there),
-            }
-        }
-        ErrorKind::Server(
-            ServerErrorKind::ReadOnly
-            | ServerErrorKind::MasterDown
-            | ServerErrorKind::ClusterDown
-            | ServerErrorKind::BusyLoading
-            | ServerErrorKind::TryAgain,
-        ) => Failure::Elsewhere(text),
-        ErrorKind::Server(_) | ErrorKind::Extension => {
-            // A script's error carries the command's own code inside.
-            let elsewhere = ["READONLY", "MASTERDOWN", "UNBLOCKED"];
-            let said = error.to_string();
-            if elsewhere.iter().any(|code| said.contains(code)) {
-                Failure::Elsewhere(text)
-            } else {
-                Failure::Final(text)
-            }
-        }
-        _ if error.is_timeout() => Failure::Late(text),
-        _ => Failure::Lost(text),
-    }
-}
-
-/// `host:port`; without a host it is the one that was asked.
-fn redirect(there: &str, asked: &RedisAddress) -> Option<RedisAddress> {
-    let (host, port) = there.rsplit_once(':')?;
-    let port = port.parse().ok()?;
-    match (host, asked) {
-        ("", RedisAddress::Tcp(host, _)) => Some(RedisAddress::Tcp(host.clone(), port)),
-        ("", RedisAddress::Unix(_)) => None,
-        (host, _) => Some(RedisAddress::Tcp(host.to_owned(), port)),
     }
 }

@@ -11,7 +11,9 @@
 //!
 //! Where is what: `data_set` the marker, names and sealing, `record` what is inside the boxes, `scripts` and `lua/` the
 //! atomic steps, `backend` read and replace, `users`, `devices` and `care` the verbs, `shard` what the
-//! feed needs, `link` connections, `routes` who is the master, `dial` one connection, `checks` what is looked at at the start.
+//! feed needs, `link` connections, `failure` what it means when
+//! there is no answer, `routes` who is the master, `sentinels` what
+//! they say of it, `dial` one connection, `checks` what is looked at at the start.
 
 mod backend;
 mod care;
@@ -20,11 +22,13 @@ mod data_set;
 mod devices;
 mod dial;
 mod documents;
+mod failure;
 mod link;
 mod portable;
 mod record;
 mod routes;
 mod scripts;
+mod sentinels;
 mod shard;
 mod slot;
 #[cfg(test)]
@@ -45,6 +49,7 @@ use super::{
 use crate::{
     base::{clock::UnixMillis, keyring::Keyring, random::SharedRandom},
     config::shared::RedisConfig,
+    metrics::RedisMetrics,
     model::Revocation,
 };
 
@@ -143,8 +148,13 @@ pub struct Opened {
 ///
 /// # Errors
 /// See [`OpenError`].
-pub fn open(config: RedisConfig, keyring: Arc<Keyring>, random: SharedRandom) -> Result<Opened, OpenError> {
-    let opened = open_any(config, keyring, random)?;
+pub fn open(
+    config: RedisConfig,
+    keyring: Arc<Keyring>,
+    random: SharedRandom,
+    metrics: RedisMetrics,
+) -> Result<Opened, OpenError> {
+    let opened = open_any(config, keyring, random, metrics)?;
     let (handle, work) = (opened.runtime(), portable::is_unfinished(&opened.backend));
     let unfinished = std::thread::scope(|scope| scope.spawn(|| handle.block_on(work)).join())
         .map_err(|_| OpenError::Server("the start was cut short".to_owned()))?
@@ -161,12 +171,18 @@ pub fn open_portable(
     keyring: Arc<Keyring>,
     random: SharedRandom,
 ) -> Result<Arc<dyn Portable>, OpenError> {
-    Ok(Arc::new(portable::Ends(open_any(config, keyring, random)?.backend)))
+    let opened = open_any(config, keyring, random, RedisMetrics::unseen())?;
+    Ok(Arc::new(portable::Ends(opened.backend)))
 }
 
-fn open_any(config: RedisConfig, keyring: Arc<Keyring>, random: SharedRandom) -> Result<Opened, OpenError> {
+fn open_any(
+    config: RedisConfig,
+    keyring: Arc<Keyring>,
+    random: SharedRandom,
+    metrics: RedisMetrics,
+) -> Result<Opened, OpenError> {
     let slots = (0..config.shards).map(|shard| slot::slot_of(&data_set::tag(shard))).collect();
-    let link = Link::start(config.clone(), slots).map_err(OpenError::Thread)?;
+    let link = Link::start(config.clone(), slots, metrics).map_err(OpenError::Thread)?;
     let work = async {
         checks::look(&link, &config).await?;
         data_set::open(&link, &config, &keyring, random).await

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use redis::{Value, cmd};
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::dial;
+use super::{dial, sentinels};
 use crate::{
     config::shared::{RedisAddress, RedisConfig, RedisServers},
     store::{StoreError, StoreResult},
@@ -99,17 +99,9 @@ impl Routes {
         nodes: &[RedisAddress],
         service: &str,
     ) -> StoreResult<()> {
-        let mut last = StoreError("no sentinel is configured".to_owned());
-        for node in nodes {
-            match ask_sentinel(config, node, service).await {
-                Ok(master) => {
-                    self.masters.lock().fill(Some(master));
-                    return Ok(());
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(StoreError(format!("no sentinel names the master of {service:?}; the last one said: {}", last.0)))
+        let master = sentinels::master(config, nodes, service).await?;
+        self.masters.lock().fill(Some(master));
+        Ok(())
     }
 
     async fn ask_cluster(&self, config: &RedisConfig, seeds: &[RedisAddress]) -> StoreResult<()> {
@@ -132,18 +124,6 @@ impl Routes {
         }
         Err(StoreError(format!("no node of the Cluster says who has which slot; the last one: {}", last.0)))
     }
-}
-
-async fn ask_sentinel(config: &RedisConfig, node: &RedisAddress, service: &str) -> StoreResult<RedisAddress> {
-    let mut connection = dial::connect(config, node, Some(config.timeout), false).await?;
-    let mut ask = cmd("SENTINEL");
-    ask.arg("get-master-addr-by-name").arg(service);
-    let answer = connection.send_packed_command(&ask).await.and_then(Value::extract_error);
-    let answer = answer.map_err(|error| dial::failed(node, &error))?;
-    let named: Option<(String, u16)> =
-        redis::from_redis_value(answer).map_err(|error| StoreError(format!("{node}: {error}")))?;
-    let (host, port) = named.ok_or_else(|| StoreError(format!("{node} knows no master {service:?}")))?;
-    Ok(RedisAddress::Tcp(host, port))
 }
 
 struct Range {

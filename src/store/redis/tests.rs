@@ -31,13 +31,11 @@ fn ring(fills: &[u8]) -> Arc<Keyring> {
 
 /// A replica of Sluis on this data set.
 fn replica(config: RedisConfig, keyring: &Arc<Keyring>) -> Result<SharedStore, OpenError> {
-    let opened = open(config, Arc::clone(keyring), Arc::new(SystemRandom))?;
+    let metrics = Arc::new(Metrics::new(&[]));
+    let opened = open(config, Arc::clone(keyring), Arc::new(SystemRandom), metrics.redis.clone())?;
     let settings = Settings { lease: Duration::from_secs(2), grace: Duration::ZERO };
-    let surroundings = Surroundings {
-        clock: Arc::new(SystemMonotonic::default()),
-        wall: Arc::new(SystemClock),
-        metrics: Arc::new(Metrics::new(&[])),
-    };
+    let surroundings =
+        Surroundings { clock: Arc::new(SystemMonotonic::default()), wall: Arc::new(SystemClock), metrics };
     let id = ReplicaId(crate::base::random::bytes(&SystemRandom).unwrap());
     let feed = Feed::start(opened.shards(), id, settings, surroundings, &opened.runtime());
     Ok(opened.with_feed(Arc::new(feed)))
