@@ -267,6 +267,12 @@ async fn f6_alerts_name_series_that_exist() {
         objects.one("PrometheusRule").pointer("/spec/groups/0/rules").unwrap().as_array().unwrap().clone();
     let expressions: Vec<&str> = rules.iter().map(|rule| rule["expr"].as_str().unwrap()).collect();
     assert!(expressions.len() >= 8);
+    let names: Vec<&str> = rules.iter().map(|rule| rule["alert"].as_str().unwrap()).collect();
+    for name in
+        ["SluisAuditFailing", "SluisStoreAway", "SluisBlind", "SluisLeaseLost", "SluisRedisConnections"]
+    {
+        assert!(names.contains(&name), "{name} is not in {names:?}");
+    }
     let script = helm::repository("tests/chart/promql.py");
     helm::tool("venv/bin/python", &[&script], &json!(expressions).to_string()).unwrap();
 
