@@ -2,11 +2,13 @@
 
 pub mod apps;
 pub mod authenticator;
+pub mod balancer;
 pub mod chromium;
 pub mod clock;
 pub mod faults;
 pub mod fleet;
 pub mod jar;
+pub mod probe;
 pub mod process;
 pub mod raw;
 pub mod redis;

@@ -44,6 +44,13 @@ impl Redis {
         Self::launch_in(dir, &format!("requirepass {password}\n"), false, Some(("default", password)))
     }
 
+    /// One that speaks TLS only, and only with clients whose certificate this root has signed; the test itself has none.
+    pub fn with_tls(certificate: &str, key: &str, root: &str) -> Self {
+        Self::with(&format!(
+            "appendonly yes\nappendfsync always\ntls-cert-file {certificate}\ntls-key-file {key}\ntls-ca-cert-file {root}\ntls-auth-clients yes\n"
+        ))
+    }
+
     /// A replica of another.
     pub fn replica_of(master: &Self) -> Self {
         let replica =
@@ -72,8 +79,9 @@ impl Redis {
             } else {
                 "save \"\"\nmaxmemory-policy noeviction\nrepl-diskless-sync yes\nrepl-diskless-sync-delay 0\n"
             };
+            let port = if lines.contains("tls-cert-file") { "port 0\ntls-port" } else { "port" };
             let text = format!(
-                "bind 127.0.0.1\nport {}\ndir {}\ndaemonize no\n{general}{bus}{lines}",
+                "bind 127.0.0.1\n{port} {}\ndir {}\ndaemonize no\n{general}{bus}{lines}",
                 redis.port,
                 redis.dir.path().display()
             );
@@ -189,9 +197,15 @@ impl Redis {
         for word in &words[1..] {
             command.arg(*word);
         }
-        let mut connection = self.connection()?;
-        // Sentinels answer errors inside arrays as well.
-        connection.req_command(&command)?.extract_error()
+        loop {
+            // Sentinels answer errors inside arrays as well.
+            let answer = self.connection()?.req_command(&command).and_then(Value::extract_error);
+            match answer {
+                // By a signal to this process: nothing that a test asks is worse when it is asked again.
+                Err(error) if error.to_string().contains("Interrupted system call") => {}
+                answer => return answer,
+            }
+        }
     }
 
     /// What a command answers; it must not fail.
@@ -282,6 +296,23 @@ impl SentinelSet {
         self.servers.iter().position(|server| server.port == port).expect("one of ours")
     }
 
+    /// A question for a probe: whether a master that a sentinel names acknowledges a write, and a replica of it does.
+    pub fn acknowledges(&self) -> impl Fn() -> bool + Send + 'static + use<> {
+        let sentinels: Vec<u16> = self.sentinels.iter().map(|sentinel| sentinel.port).collect();
+        move || {
+            let named = |sentinel: &u16| -> redis::RedisResult<u16> {
+                let mut ask = redis::cmd("SENTINEL");
+                ask.arg("GET-MASTER-ADDR-BY-NAME").arg(Self::NAME);
+                let (_, port): (String, u16) = ask.query(&mut at_once(*sentinel)?)?;
+                Ok(port)
+            };
+            sentinels
+                .iter()
+                .filter_map(|sentinel| named(sentinel).ok())
+                .any(|port| is_kept_twice(port, "probe"))
+        }
+    }
+
     /// Waits until another than `old` is the master and takes writes.
     pub fn await_failover(&self, old: usize) -> usize {
         eventually("another master", || self.master() != old && self.servers[self.master()].is_master());
@@ -339,6 +370,18 @@ impl Cluster {
         }
     }
 
+    /// A question for a probe: whether each third of the slots is written to, and a replica has that, too.
+    pub fn acknowledges(&self) -> impl Fn() -> bool + Send + 'static + use<> {
+        let ports: Vec<u16> = self.nodes.iter().map(|node| node.port).collect();
+        let slot = |key: &str| -> u16 {
+            redis::from_redis_value(self.nodes[0].command(&["CLUSTER", "KEYSLOT", key])).unwrap()
+        };
+        let keys = [0..5461, 5461..10923, 10923..16384].map(|third| {
+            (0..).map(|number| format!("probe {number}")).find(|key| third.contains(&slot(key))).unwrap()
+        });
+        move || keys.iter().all(|key| ports.iter().any(|port| is_kept_twice(*port, key)))
+    }
+
     /// Waits until all slots are served, as the nodes that run see it.
     pub fn await_whole(&self) {
         for node in self.nodes.iter().filter(|node| node.process.is_some()) {
@@ -355,6 +398,24 @@ impl Redis {
         let text = std::fs::read_to_string(self.dir.path().join("redis.conf")).unwrap();
         text.lines().find_map(|line| line.strip_prefix("cluster-port ")).unwrap().parse().unwrap()
     }
+}
+
+/// A connection to a server that answers soon or not at all.
+fn at_once(port: u16) -> redis::RedisResult<redis::Connection> {
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}"))?;
+    let connection = client.get_connection_with_timeout(Duration::from_millis(500))?;
+    connection.set_read_timeout(Some(Duration::from_secs(1)))?;
+    Ok(connection)
+}
+
+/// Whether this server takes a write, and a replica has it.
+fn is_kept_twice(port: u16, key: &str) -> bool {
+    let written = || -> redis::RedisResult<usize> {
+        let mut connection = at_once(port)?;
+        redis::cmd("SET").arg(key).arg("x").query::<()>(&mut connection)?;
+        redis::cmd("WAIT").arg(1).arg(500).query(&mut connection)
+    };
+    written().is_ok_and(|replicas| replicas > 0)
 }
 
 /// Waits for something that a server does in its own time and announces nowhere.
