@@ -461,7 +461,9 @@ async fn i9_i10_a_failover_by_sentinel_loses_nothing() {
         set.servers[master].kill();
     };
     // From when on there is another one; the probe says when it can acknowledge.
-    let replaced = || drop(set.lock().unwrap().await_failover(*old.lock().unwrap()));
+    let replaced = || {
+        set.lock().unwrap().await_failover(*old.lock().unwrap());
+    };
     siege.under("failover by Sentinel", lose, replaced).await;
 }
 

@@ -141,14 +141,14 @@ impl Portable for Ends {
             (place, Wanted { number, kind, key })
         });
         let mut tasks = JoinSet::new();
-        for (shard, hash, part) in parts(wanted) {
+        for Part { shard, hash, all } in parts(wanted) {
             let backend = Arc::clone(&self.0);
             tasks.spawn(async move {
-                let fields = part.iter().map(|(place, _)| place.field.clone()).collect();
+                let fields = all.iter().map(|(place, _)| place.field.clone()).collect();
                 let (raw, _) = backend.several(shard, hash, fields).await?;
-                let opened = part.into_iter().zip(raw).map(|((place, wanted), raw)| {
-                    let record = raw.map(|raw| wanted.open(&backend, &place, &raw)).transpose()?.flatten();
-                    Ok((wanted.number, record))
+                let opened = all.into_iter().zip(raw).map(|((place, wanted), raw)| {
+                    let record = raw.map(|raw| wanted.open(&backend, &place, &raw)).transpose()?;
+                    Ok((wanted.number, record.flatten()))
                 });
                 opened.collect::<StoreResult<Vec<_>>>()
             });
@@ -194,17 +194,17 @@ impl Portable for Ends {
             }
         }
         let mut tasks = JoinSet::new();
-        for (shard, _, part) in parts(logins) {
+        for Part { shard, all, .. } in parts(logins) {
             let backend = Arc::clone(backend);
-            let part = part.into_iter().map(|(place, (id, until))| (place, id, until)).collect();
-            tasks.spawn(async move { consume_several(&backend, shard, part).await.map(drop) });
+            let all = all.into_iter().map(|(place, (id, until))| (place, id, until)).collect();
+            tasks.spawn(async move { consume_several(&backend, shard, all).await.map(drop) });
         }
         all_done(&mut tasks).await?;
         // What is announced in two steps is written in two, one after the other.
         for writes in [first, second] {
-            for (shard, hash, part) in parts(writes) {
+            for Part { shard, hash, all } in parts(writes) {
                 let backend = Arc::clone(backend);
-                tasks.spawn(async move { backend.overwrite(shard, hash, part).await });
+                tasks.spawn(async move { backend.overwrite(shard, hash, all).await });
             }
             all_done(&mut tasks).await?;
         }
@@ -248,18 +248,28 @@ impl Wanted {
     }
 }
 
-/// By hash and shard, cut into parts that go in one step each.
-fn parts<T>(all: impl IntoIterator<Item = (Place, T)>) -> Vec<(usize, Hash, Vec<(Place, T)>)> {
-    let mut groups: HashMap<(usize, Hash), Vec<Vec<(Place, T)>>> = HashMap::new();
+/// What goes in one step: of one shard and one hash.
+struct Part<T> {
+    shard: usize,
+    hash: Hash,
+    all: Vec<(Place, T)>,
+}
+
+/// By hash and shard, cut into what goes in one step each.
+fn parts<T>(all: impl IntoIterator<Item = (Place, T)>) -> Vec<Part<T>> {
+    let mut done = Vec::new();
+    let mut open: HashMap<(usize, Hash), Part<T>> = HashMap::new();
     for (place, one) in all {
-        let parts = groups.entry((place.shard, place.key)).or_default();
-        match parts.last_mut() {
-            Some(part) if part.len() < AT_ONCE => part.push((place, one)),
-            _ => parts.push(vec![(place, one)]),
+        let (shard, hash) = (place.shard, place.key);
+        let fresh = || Part { shard, hash, all: Vec::new() };
+        let part = open.entry((shard, hash)).or_insert_with(fresh);
+        part.all.push((place, one));
+        if part.all.len() == AT_ONCE {
+            done.push(std::mem::replace(part, fresh()));
         }
     }
-    let parts = |((shard, hash), parts): (_, Vec<_>)| parts.into_iter().map(move |part| (shard, hash, part));
-    groups.into_iter().flat_map(parts).collect()
+    done.extend(open.into_values().filter(|part| !part.all.is_empty()));
+    done
 }
 
 async fn all_done(tasks: &mut JoinSet<StoreResult<()>>) -> StoreResult<()> {

@@ -72,6 +72,7 @@ impl<'a> Setup<'a> {
         let at = |name: &str| dir.path().join(name).display().to_string();
         std::fs::write(dir.path().join("master.key"), "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n")
             .unwrap();
+        let shutdown = if more.contains("shutdown:") { "" } else { "shutdown: { delay: 0s, drain: 20s }" };
         let own = format!("{{ sqlite: {{ path: \"{}\" }} }}", at("sluis.db"));
         let config = format!(
             r#"
@@ -85,7 +86,7 @@ keys:
 store: {}
 log: {{ format: json, filter: info }}
 audit: {{ file: "{}" }}
-shutdown: {{ delay: 0s, drain: 20s }}
+{shutdown}
 {more}"#,
             at("control.sock"),
             at("master.key"),
@@ -165,7 +166,15 @@ impl Sluis {
         self.operations = operations;
     }
 
-    /// The same, with one text of the configuration replaced by another.
+    /// Stops it by SIGTERM, as an orchestrator does, and starts it again on the same files; it must end well.
+    pub fn restart_gently(&mut self) {
+        self.process.signal("TERM");
+        let ended = self.process.wait();
+        assert!(ended.success(), "{ended}; it said:\n{}", self.process.said());
+        self.restart();
+    }
+
+    /// `kill -9`, and a start with one text of the configuration replaced by another.
     pub fn restart_with(&mut self, old: &str, new: &str) {
         assert!(self.config.contains(old), "{old:?} in\n{}", self.config);
         self.config = self.config.replace(old, new);
