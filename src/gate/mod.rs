@@ -197,6 +197,15 @@ impl Gate {
         }
     }
 
+    /// Whether a request that was let pass might go on: its session has neither been revoked nor come to its end since.
+    /// An app may take its time with an answer, or never come to its end; so this is asked for each piece of it (I1, I3).
+    /// A request that logs out ends its session itself.
+    pub fn still_permits(&self, permit: &Permit) -> bool {
+        let Some(live) = permit.session().filter(|_| !permit.is_logout()) else { return true };
+        let glance = self.admissions.lookout().glance();
+        self.standings.stands(live) && self.clock.now() < live.ends() && glance.sight() != Sight::Blind
+    }
+
     /// The pending login of a request, for whoever must know it.
     pub fn pending(&self, app: &App, view: &RequestView<'_>) -> Option<Pending> {
         self.standings.pending(app, &view.cookies, self.clock.now())

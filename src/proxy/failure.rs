@@ -29,6 +29,8 @@ pub enum Cause {
     Expectation,
     /// Too many fields, or too large a header.
     HeaderTooLarge,
+    /// The session ended while the app was answering.
+    SessionEnded,
     /// The user is blocked.
     Blocked,
     /// The user may not come from this address.
@@ -60,6 +62,7 @@ impl Cause {
     pub const fn status(self) -> Option<StatusCode> {
         Some(match self {
             Self::Malformed(_) | Self::UserName => StatusCode::BAD_REQUEST,
+            Self::SessionEnded => StatusCode::UNAUTHORIZED,
             Self::Blocked | Self::Elsewhere | Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::TooManyLogins => StatusCode::TOO_MANY_REQUESTS,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -88,6 +91,7 @@ impl Cause {
             Self::Method => "method",
             Self::Expectation => "expectation",
             Self::HeaderTooLarge => "header_too_large",
+            Self::SessionEnded => "session_ended",
             Self::Blocked => "blocked",
             Self::Elsewhere => "elsewhere",
             Self::TooManyLogins => "too_many_logins",
@@ -193,13 +197,14 @@ impl Cause {
 
     /// The cause behind a name that [`Self::into_error`] gave to an error.
     fn carried(name: &str) -> Self {
-        const CARRIED: [Cause; 9] = [
+        const CARRIED: [Cause; 10] = [
             Cause::Malformed("refused while forwarding"),
             Cause::ClientTooSlow,
             Cause::BodyTooLarge,
             Cause::Store,
             Cause::Audit,
             Cause::NoUpstream,
+            Cause::SessionEnded,
             Cause::Blocked,
             Cause::ClientGone,
             Cause::Upstream(UpstreamError::Other),
@@ -237,7 +242,9 @@ mod tests {
     /// [I9] A refusal stays what it was on its way through pingora, also when pingora says whose fault it is.
     #[test]
     fn i9_a_cause_survives_pingora() {
-        for cause in [Cause::BodyTooLarge, Cause::Store, Cause::NoUpstream, Cause::ClientTooSlow] {
+        for cause in
+            [Cause::BodyTooLarge, Cause::Store, Cause::NoUpstream, Cause::ClientTooSlow, Cause::SessionEnded]
+        {
             assert_eq!(Cause::of(&cause.into_error()), cause);
             assert_eq!(Cause::of(&cause.into_error().into_up()), cause);
             assert_eq!(Cause::of(&cause.into_error().into_down()), cause);

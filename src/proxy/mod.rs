@@ -309,6 +309,7 @@ impl Proxy {
         header: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        self.check_permit(ctx).map_err(Cause::into_error)?;
         if header.status.is_informational() && header.status != http::StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
@@ -320,6 +321,12 @@ impl Proxy {
             self.metrics(ctx).upstream_seconds.observe(time.as_secs_f64());
         }
         self.dress_answer(header, ctx).await.map_err(Cause::into_error)
+    }
+
+    /// Before each piece of the app's answer goes out: a session can end while the app answers (I3).
+    fn check_permit(&self, ctx: &Context) -> Result<(), Cause> {
+        let permit = ctx.permit.as_ref().ok_or(Cause::Internal)?;
+        if self.parts.gate.still_permits(permit) { Ok(()) } else { Err(Cause::SessionEnded) }
     }
 
     async fn dress_answer(&self, header: &mut ResponseHeader, ctx: &Context) -> Result<(), Cause> {

@@ -1,6 +1,10 @@
 //! pingora's phases, in the order in which they run.
 
-use std::{any::Any, pin::Pin, time::Instant};
+use std::{
+    any::Any,
+    pin::Pin,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -152,6 +156,17 @@ impl ProxyHttp for Current {
         proxy.take_answer(session, header, ctx).await
     }
 
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        Taken { proxy, ctx }: &mut Taken,
+    ) -> Result<Option<Duration>> {
+        proxy.check_permit(ctx).map_err(Cause::into_error)?;
+        Ok(None)
+    }
+
     async fn fail_to_proxy(
         &self,
         session: &mut Session,
@@ -165,8 +180,10 @@ impl ProxyHttp for Current {
         let begun = session.response_written().is_some_and(|r| {
             !r.status.is_informational() || r.status == http::StatusCode::SWITCHING_PROTOCOLS
         });
-        if !begun && cause.status().is_some() {
-            // Whoever does not take the refusal is gone.
+        // Whoever does not take the refusal is gone.
+        if !begun && cause == Cause::SessionEnded {
+            let _ = proxy.refuse_again(session, ctx).await;
+        } else if !begun && cause.status().is_some() {
             let _ = proxy.answer(session, ctx, cause).await;
         }
         FailToProxy {
@@ -228,13 +245,21 @@ impl Proxy {
         }
     }
 
+    /// Answers a request that was permitted and is so no more, as if it came now.
+    fn refuse_again<'a>(&'a self, session: &'a mut Session, ctx: &'a mut Context) -> Detour<'a> {
+        match self.ask_again(session, ctx) {
+            Ok(outcome) => Box::pin(self.follow_elsewhere(session, ctx, outcome, None)),
+            Err(cause) => Box::pin(self.refuse(session, ctx, cause)),
+        }
+    }
+
     fn log_access(&self, session: &Session, ctx: &Context) {
         let Some(arrival) = ctx.arrival.as_ref() else { return };
         let header = session.req_header();
         let user =
             ctx.permit.as_ref().and_then(|permit| permit.session()).map(|l| l.session().user.name.as_str());
         #[expect(clippy::cast_possible_truncation, reason = "a request takes less than 500 million years")]
-        let millis = |time: std::time::Duration| time.as_micros() as u64 as f64 / 1000.0;
+        let millis = |time: Duration| time.as_micros() as u64 as f64 / 1000.0;
         tracing::info!(
             target: ACCESS,
             method = %header.method,
@@ -260,7 +285,7 @@ fn log_failure(cause: Cause, error: &Error, ctx: &Context) {
     let kind = error.etype().as_str();
     let source = error.esource().as_str();
     match cause {
-        Cause::ClientGone | Cause::ClientTooSlow | Cause::Malformed(_) => {
+        Cause::ClientGone | Cause::ClientTooSlow | Cause::SessionEnded | Cause::Malformed(_) => {
             tracing::debug!(request_id, cause = cause.name(), kind, source, "a request ended early");
         }
         _ => {

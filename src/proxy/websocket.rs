@@ -52,7 +52,8 @@ impl Proxy {
         }
     }
 
-    fn ask_again(&self, session: &Session, ctx: &Context) -> Result<Outcome, Cause> {
+    /// Decides once more.
+    pub(super) fn ask_again(&self, session: &Session, ctx: &Context) -> Result<Outcome, Cause> {
         let (site, view) = self.view(session, ctx)?;
         Ok(self.parts.gate.assess_ordinary(&site.app, &view))
     }

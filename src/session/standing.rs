@@ -140,18 +140,25 @@ impl Standings {
         trust(&self.keyring, &self.live, cookies, device, now)
     }
 
+    /// Whether nothing has revoked a session since it was found alive, and its user is not blocked: for what goes on
+    /// longer than the look at its cookies. Says nothing about its age.
+    pub fn stands(&self, live: &LiveSession) -> bool {
+        // First the count, then the maps: a revocation that comes in between leaves the older count behind, and the
+        // next one who asks looks again.
+        let generation = self.live.generation();
+        if live.checked.load(Ordering::Acquire) == generation {
+            return true;
+        }
+        let lives = self.live.session_lives(&live.session);
+        if lives {
+            live.checked.store(generation, Ordering::Release);
+        }
+        lives
+    }
+
     fn still_alive(&self, live: Arc<LiveSession>, app: &App, now: UnixMillis) -> Option<Arc<LiveSession>> {
-        if live.is_within(app, now) {
-            // First the count, then the maps: a revocation that comes in between leaves the older count behind,
-            // and the next request looks again.
-            let generation = self.live.generation();
-            if live.checked.load(Ordering::Acquire) == generation {
-                return Some(live);
-            }
-            if self.live.session_lives(&live.session) {
-                live.checked.store(generation, Ordering::Release);
-                return Some(live);
-            }
+        if live.is_within(app, now) && self.stands(&live) {
+            return Some(live);
         }
         self.cache.remove(&live);
         None

@@ -33,6 +33,7 @@ mod real_apps;
 mod reload;
 mod rows;
 mod store_copy;
+mod streams;
 mod tls;
 mod traffic;
 mod trust;

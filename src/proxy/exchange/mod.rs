@@ -196,7 +196,10 @@ impl Proxy {
                         }
                     }
                 }
-                other => tasks.push(other),
+                other => {
+                    self.check_permit(ctx).map_err(Cause::into_error)?;
+                    tasks.push(other);
+                }
             }
             begun = true;
             if session.downstream_session.response_duplex_vec(tasks).await? {
