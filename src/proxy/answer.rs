@@ -122,6 +122,15 @@ pub async fn dress(
     Ok(())
 }
 
+/// What the browser gets of an informational answer (1xx). It says something about the answer to come (RFC 8297), and sets
+/// nothing: a cookie in it would be neither sealed nor kept from having a name of ours.
+pub fn dress_hint(header: &mut ResponseHeader) {
+    remove_one_hop(header);
+    // Of an answer proper it is written anew.
+    header.remove_header(&header::CONNECTION);
+    header.remove_header(&header::SET_COOKIE);
+}
+
 /// `Location: http://the-apps-own-name/path` → `/path`. An app that is called by its own name knows no other.
 fn lead_back(header: &mut ResponseHeader, host: &HeaderValue) -> Result<(), Cause> {
     let Some(location) = header.headers.get(header::LOCATION).and_then(|l| l.to_str().ok()) else {

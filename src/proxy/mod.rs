@@ -311,6 +311,7 @@ impl Proxy {
     ) -> pingora::Result<()> {
         self.check_permit(ctx).map_err(Cause::into_error)?;
         if header.status.is_informational() && header.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            answer::dress_hint(header);
             return Ok(());
         }
         // An app may answer before it has read everything; how fast the rest comes does not matter any more.

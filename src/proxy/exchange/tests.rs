@@ -172,6 +172,25 @@ async fn hints_pass_and_a_change_of_protocols_does_not() {
     let reply = front(open_app(address)).await.get("/", "").await;
     assert!(reply.0.starts_with("HTTP/1.1 103 ") && reply.0.ends_with("\r\n\r\nfine"), "{}", reply.0);
 
+    // [I5, D6] It sets no cookie, on neither way: none would be sealed, and ours are not the app's to set.
+    const HINT: &str = concat!(
+        "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nSet-Cookie: sid=clear; HttpOnly\r\n",
+        "Set-Cookie: __Host-sluis-session=x\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine"
+    );
+    for method in ["GET", "PUT"] {
+        let (address, _asked) = scripted(&[&[HINT]]).await;
+        let request = format!(
+            "{method} / HTTP/1.1\r\nHost: ecd.example\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        );
+        let reply = front(open_app(address)).await.send(&request).await;
+        assert!(reply.0.contains("Link: </a.css>") && reply.0.ends_with("fine"), "{method}: {}", reply.0);
+        let all = reply.0.to_ascii_lowercase();
+        for gone in ["sid=clear", "sluis-session", "x-hop", "keep-alive"] {
+            assert!(!all.contains(gone), "{method}: {gone}: {}", reply.0);
+        }
+    }
+
     let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nbytes";
     let (address, _asked) = scripted(&[&[switch]]).await;
     let reply = front(open_app(address)).await.get("/", "").await;
