@@ -7,6 +7,10 @@
 //! *before* the lease began may be complete without it. So a heartbeat prolongs an unbroken lease; one that begins a
 //! lease counts only from when all is applied that was announced when it arrived.
 //!
+//! A replica that is told of announcements and does not get them (the backend takes its heartbeats, but reading fails) must
+//! not hold everybody up, nor see clear for ever: what was announced when a heartbeat arrived must be applied within a
+//! lease, or the lease is not renewed until it is.
+//!
 //! # When the shard is loaded again
 //! When something is missing between what was applied and what is read, or the backend refuses the place that this
 //! replica says to be at: it has forgotten its newest writes, or this replica was away for too long. Until it is
@@ -68,6 +72,8 @@ pub(super) struct State {
     begun: Option<(Ticks, Seq)>,
     /// What this replica's belief in its lease lasts until.
     lease_until: Ticks,
+    /// Since when it is known that there is more than what is applied, and up to where.
+    behind: Option<(Ticks, Seq)>,
     failures: u32,
 }
 
@@ -89,6 +95,7 @@ impl Follower {
             self.apply_all(&sinks, &loaded.present).await;
             self.state.applied = loaded.head;
             self.state.begun = None;
+            self.state.behind = None;
             self.lane.begin(loaded.head);
             self.answer();
             Reload(why) = self.follow().await;
@@ -138,7 +145,11 @@ impl Follower {
 
     /// One heartbeat, which acknowledges what is applied; then what is new, for which it waits up to `wait`.
     async fn step(&mut self, wait: Duration) -> Result<(), Reload> {
-        let beaten = self.beat().await;
+        let beaten = if self.is_stuck() {
+            Err(StoreError("what was announced a lease ago has not come".to_owned()))
+        } else {
+            self.beat().await
+        };
         let read = match &beaten {
             Ok(Some(())) => self.read(wait).await,
             Ok(None) => return Err(Reload(FeedLoad::Refused)),
@@ -184,7 +195,17 @@ impl Follower {
             self.state.begun = Some((until, head));
         }
         self.lane.acknowledged(applied.seq, head);
+        if applied.seq < head {
+            self.state.behind.get_or_insert((sent, head));
+        }
         Ok(Some(()))
+    }
+
+    /// Whether what was announced a lease ago is still not applied.
+    fn is_stuck(&mut self) -> bool {
+        let applied = self.state.applied.seq;
+        self.state.behind = self.state.behind.filter(|(_, head)| applied < *head);
+        self.state.behind.is_some_and(|(since, _)| self.clock.ticks().since(since) > self.timing.lease)
     }
 
     /// `None`: something is missing.

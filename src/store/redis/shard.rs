@@ -75,8 +75,17 @@ impl RedisShard {
             let number = |mark: &[u8]| mark.try_into().map(u64::from_be_bytes).map_err(|_| odd());
             let at = Position { seq, mark: Mark(number(mark)?) };
             let previous = Mark(number(previous)?);
-            let plain = self.backend.set.open(&self.place(Key::Feed, mark.clone()), boxed)?;
-            let revocation = read_revocation(plain.expose()).ok_or_else(|| unreadable(Key::Feed))?;
+            let opened = self.backend.set.open(&self.place(Key::Feed, mark.clone()), boxed);
+            let read =
+                opened.and_then(|plain| read_revocation(plain.expose()).ok_or_else(|| unreadable(Key::Feed)));
+            let revocation = match read {
+                Ok(revocation) => revocation,
+                Err(error) => {
+                    // What it said stands among what still matters, too: that is loaded, or nothing is believed.
+                    tracing::error!(shard = self.index, seq = seq.0, %error, "an announcement cannot be read");
+                    return Ok(None);
+                }
+            };
             entries.push(Entry { at, previous, revocation });
             last = seq;
         }

@@ -315,6 +315,25 @@ async fn i3_a_takeover_is_known_to_every_replica_before_the_answer() {
     followers.iter().for_each(|follower| assert_eq!(follower.take(), std::slice::from_ref(&told)));
 }
 
+/// [I9] An announcement that cannot be read stands among what still matters, too: nobody stays without it, and the feed goes
+/// on.
+#[tokio::test(flavor = "multi_thread")]
+async fn i9_a_damaged_announcement_holds_nothing_up() {
+    let server = Server::start(&[]);
+    let store = replica(server.config(), &ring(&[1])).unwrap();
+    let follower = following(&store).await;
+    store.set_blocked(&user("anna"), true, NOW).await.unwrap();
+    follower.take();
+    // The next one, changed on its way.
+    let damage = "local e = redis.call('XADD', KEYS[1], '2-0', 'm', 'markmark', 'p', redis.call('HGET', KEYS[2], 'mark'), \
+                  'e', 'rubbish'); redis.call('HSET', KEYS[2], 'seq', '2', 'mark', 'markmark'); return e";
+    server.command(&["EVAL", damage, "2", "sluis:{00}:feed", "sluis:{00}:head"]);
+    let bram = user("bram");
+    store.set_blocked(&bram, true, NOW).await.unwrap();
+    let told = follower.take();
+    assert!(told.iter().any(|told| matches!(told, Revocation::Blocked { user, .. } if *user == bram)));
+}
+
 /// I10: what was acknowledged survives `kill -9` of the server, and the store comes back by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn i10_what_was_acknowledged_survives_a_killed_server_and_the_store_recovers() {

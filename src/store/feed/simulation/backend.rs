@@ -212,6 +212,8 @@ pub(super) fn id_of(revocation: &Revocation) -> [u8; 16] {
 #[derive(Clone, Copy)]
 pub(super) struct Link {
     pub up: bool,
+    /// What is read does not arrive; all else does.
+    pub deaf: bool,
     pub loses_per_mille: u64,
     pub slowest: Duration,
 }
@@ -337,6 +339,10 @@ impl Shard for Arc<Remote> {
     }
 
     async fn read(&self, after: Seq, wait: Duration) -> StoreResult<Read> {
+        if self.link.lock().deaf {
+            self.clock.sleep(self.delay()).await;
+            return Err(StoreError("an entry that cannot be read".to_owned()));
+        }
         let this = Arc::clone(self);
         self.ask(move |state, _, reply| {
             if let Some(read) = state.read(after) {

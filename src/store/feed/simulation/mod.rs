@@ -135,7 +135,8 @@ impl Course {
             offset: chance.below(1 << 40),
             rate: 970 + chance.below(61),
         });
-        let link = Arc::new(Mutex::new(Link { up: true, loses_per_mille: 0, slowest: self.slowest }));
+        let link =
+            Arc::new(Mutex::new(Link { up: true, deaf: false, loses_per_mille: 0, slowest: self.slowest }));
         let remotes: Vec<_> = self
             .backends
             .iter()
@@ -273,7 +274,7 @@ impl Course {
             Arc::clone(&self.backends[usize::try_from(chance.below(self.backends.len() as u64)).unwrap()]);
         let time = chance.time(Duration::ZERO, Duration::from_millis(2500));
         let (world, this) = (Arc::clone(&self.world), Arc::clone(self));
-        match chance.below(if faults.others { 12 } else { 2 }) {
+        match chance.below(if faults.others { 13 } else { 2 }) {
             0 | 1 if faults.stops => {
                 world.stop(replica.process);
                 let again = Arc::clone(&world);
@@ -310,6 +311,10 @@ impl Course {
                 for id in self.complete.lock().iter_mut() {
                     *id = id.filter(|id| !gone.contains(id));
                 }
+            }
+            10 => {
+                replica.link.lock().deaf = true;
+                world.after(time, move || replica.link.lock().deaf = false);
             }
             _ => {
                 backend.trim(usize::try_from(1 + chance.below(8)).unwrap());
@@ -406,6 +411,28 @@ fn i3_a_replica_that_was_merely_stopped_gets_no_grace() {
     let all = courses(2_000_000, 80, Faults { stops: true, others: false });
     assert_eq!(all.grace, 0);
     assert!(all.blind > 0 && all.completed > 1000);
+}
+
+/// [I9] The backend takes its heartbeats and gives it nothing to read: it is blind when its time of grace is over, and
+/// keeps nobody else waiting.
+#[test]
+fn i9_a_replica_that_hears_nothing_does_not_see_clear_for_ever() {
+    let course = Course::new(7, Arc::new(Metrics::new(&[])), true);
+    let after = |time: Duration| course.world.now() + u64::try_from(time.as_nanos()).unwrap();
+    course.world.run_until(after(LEASE * 4));
+    let replicas: Vec<_> = course.replicas.lock().iter().flatten().cloned().collect();
+    let sight = |place: usize| replicas[place].feed.lookout().sight();
+    assert_eq!((sight(0), sight(1)), (Sight::Clear, Sight::Clear));
+    replicas[0].link.lock().deaf = true;
+    course.world.run_until(after(LEASE * 3 + GRACE));
+    assert_eq!((sight(0), sight(1)), (Sight::Blind, Sight::Clear));
+    let before = course.tally.lock().completed;
+    course.world.run_until(after(LEASE * 2));
+    assert!(course.tally.lock().completed > before, "others take over as ever");
+    replicas[0].link.lock().deaf = false;
+    course.world.run_until(after(LEASE * 2));
+    assert_eq!(sight(0), Sight::Clear, "it hears again");
+    assert_eq!(*course.violations.lock(), Vec::<String>::new());
 }
 
 #[test]
