@@ -128,7 +128,7 @@ impl Proxy {
                         self.send_to(session, ctx, &url).await
                     }
                     Ok(Verdict::TheApps(header, begun, answer)) => {
-                        relay::pass_on(session, *header, begun, answer).await
+                        relay::pass_on(session, *header, begun, answer, || Ok(())).await
                     }
                 }
             }

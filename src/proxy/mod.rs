@@ -175,7 +175,8 @@ impl Proxy {
         let (site, view) = self.view(session, ctx)?;
         let outcome = self.parts.gate.assess(&site.app, &view);
         self.parts.metrics.decision_seconds.observe(began.elapsed().as_secs_f64());
-        if session.get_header(header::AUTHORIZATION).is_some_and(|v| answer::binds_connection(v.as_bytes())) {
+        let mut credentials = session.req_header().headers.get_all(header::AUTHORIZATION).iter();
+        if credentials.any(|line| answer::binds_connection(line.as_bytes())) {
             site.note_bound_connections();
         }
         Ok(outcome)

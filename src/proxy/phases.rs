@@ -235,7 +235,7 @@ fn is_ordinary(session: &Session, permit: &Permit) -> bool {
 }
 
 /// What is still to come of a request that takes a way of its own.
-type Detour<'a> = Pin<Box<dyn Future<Output = Result<bool>> + Send + 'a>>;
+pub(super) type Detour<'a> = Pin<Box<dyn Future<Output = Result<bool>> + Send + 'a>>;
 
 impl Proxy {
     /// Everything but the ordinary: logins, own pages, tunnels, refusals. Its future is large, and made only when it
@@ -253,9 +253,10 @@ impl Proxy {
         }
     }
 
-    /// Answers a request that was permitted and is so no more, as if it came now.
-    fn refuse_again<'a>(&'a self, session: &'a mut Session, ctx: &'a mut Context) -> Detour<'a> {
+    /// Answers a request that was permitted and is so no more, as if it came now; but it is not sent to the app again.
+    pub(super) fn refuse_again<'a>(&'a self, session: &'a mut Session, ctx: &'a mut Context) -> Detour<'a> {
         match self.ask_again(session, ctx) {
+            Ok(Outcome::Forward(_)) => Box::pin(self.refuse(session, ctx, Cause::SessionEnded)),
             Ok(outcome) => Box::pin(self.follow_elsewhere(session, ctx, outcome, None)),
             Err(cause) => Box::pin(self.refuse(session, ctx, cause)),
         }

@@ -251,6 +251,20 @@ async fn d19_a_connection_that_stands_for_a_user_is_not_kept_here() {
     assert_eq!(asked.recv().await.unwrap().0, 2, "each client has a connection of its own");
 }
 
+/// [D19] Nor when the credentials for it stand behind others, and the answer says nothing about them.
+#[tokio::test]
+async fn d19_credentials_for_a_connection_are_found_in_any_line() {
+    let (address, mut asked) = scripted(&[&[FINE, FINE], &[FINE]]).await;
+    let mut config = open_app(address);
+    config.headers.pass_authorization = true;
+    let proxy = front(config).await;
+    let lines = "Authorization: Bearer t\r\nAuthorization: Negotiate oRQw\r\n";
+    assert_eq!(proxy.get("/", lines).await.body(), "fine");
+    assert_eq!(asked.recv().await.unwrap().0, 0);
+    assert_eq!(proxy.get("/", "").await.body(), "fine");
+    assert_eq!(asked.recv().await.unwrap().0, 1, "somebody else has a connection of their own");
+}
+
 #[tokio::test]
 async fn a_client_that_goes_away_is_not_worked_for() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -19,8 +19,11 @@ impl Proxy {
         body: Bytes,
     ) -> pingora::Result<bool> {
         match self.ordinary_trip(session, ctx, permit, body).await {
+            Err(Cause::SessionEnded) => self.refuse_again(session, ctx).await,
             Err(cause) => self.refuse(session, ctx, cause).await,
-            Ok((header, answer)) => pass_on(session, header, Bytes::new(), answer).await,
+            Ok((header, answer)) => {
+                pass_on(session, header, Bytes::new(), answer, || self.check_permit(ctx)).await
+            }
         }
     }
 
@@ -41,18 +44,21 @@ impl Proxy {
             Ok((*chosen, request))
         };
         let answer = self.trips.send(site, body, make).await?;
+        self.check_permit(ctx)?;
         let mut header = answer.header.clone();
         self.dress_answer(&mut header, ctx).await?;
         Ok((header, answer))
     }
 }
 
-/// The app's answer to the browser: its header as dressed, then its body as it comes.
+/// The app's answer to the browser: its header as dressed, then its body as it comes, for as long as `may` says that it
+/// may go on.
 pub(super) async fn pass_on(
     session: &mut Session,
     mut header: ResponseHeader,
     begun: Bytes,
     mut answer: Answer,
+    may: impl Fn() -> Result<(), Cause>,
 ) -> pingora::Result<bool> {
     let no_body =
         session.req_header().method == http::Method::HEAD || matches!(header.status.as_u16(), 204 | 304);
@@ -71,6 +77,7 @@ pub(super) async fn pass_on(
         session.write_response_body(Some(begun), false).await?;
     }
     while let Some(piece) = answer.next().await.map_err(Cause::into_error)? {
+        may().map_err(Cause::into_error)?;
         session.write_response_body(Some(piece), false).await?;
     }
     session.write_response_body(None, true).await?;
