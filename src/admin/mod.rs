@@ -9,6 +9,7 @@ pub mod control;
 mod http;
 pub mod operations;
 pub mod probes;
+pub mod tokens;
 
 #[cfg(test)]
 mod tests;
