@@ -31,8 +31,10 @@ use self::{
 };
 use crate::{
     admin::{
+        self as administration,
+        api::{self, Api},
         clock_watch::ClockWatch,
-        control,
+        control, listener,
         operations::Operations,
         probes::{self, Health},
     },
@@ -43,10 +45,11 @@ use crate::{
         random::SystemRandom,
     },
     config::{Config, StoreConfig, shared::RedisConfig},
-    metrics::{Metrics, RedisMetrics},
+    metrics::{Listener, Metrics, RedisMetrics},
     proxy::edge::{self, Options, Shutdown, Stage, follow_signals},
     session::live::Live,
     store::{self, SharedStore, redis as shared},
+    tls,
 };
 
 pub use auditing::open_auditor;
@@ -116,6 +119,8 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
     descriptors::raise();
     let bound = edge::bind(&config.listen, &clock)?;
     let operations = config.listen.operations.map(listen).transpose()?;
+    let admin = config.listen.admin.as_ref().map(|admin| listener::bind(admin, &clock)).transpose();
+    let admin = admin.context("listen.admin")?;
     let control =
         config.listen.control.as_deref().map(control::bind).transpose().context("listen.control")?;
 
@@ -162,17 +167,18 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
         proxies: currents,
         settings: served.settings().clone(),
         certificates: served.certificates().cloned(),
+        admin_certificates: admin.as_ref().and_then(|admin| admin.certificates().cloned()),
         operations: Some(Arc::clone(&acts)),
         health: Arc::clone(&health),
     };
+    let rate = built.config.admin.rate;
     let reloader = Reloader::new(source, Arc::clone(&lasting), built, listeners);
-    let stop = Background { runtime: served.handle(), shutdown: &shutdown }.start(
-        &lasting,
-        &health,
-        operations,
-        control.map(|control| (control, acts)),
-        reloader,
-    )?;
+    let background = Background { runtime: served.handle(), shutdown: &shutdown };
+    if let Some(bound) = admin {
+        background.start_admin(&lasting, bound, &acts, rate)?;
+    }
+    let stop =
+        background.start(&lasting, &health, operations, control.map(|control| (control, acts)), reloader)?;
     served.handle().spawn(async move { watch.follow().await });
     health.listeners_up();
     lasting.auditor.record(&Event::Server { what: "started" }, &Subject::default());
@@ -237,6 +243,43 @@ impl Background<'_> {
         self.runtime.spawn(Arc::clone(&lasting.tunnels).end_when_blind(lasting.lookout.clone()));
         self.runtime.spawn(count_revocations(Arc::clone(&lasting.live), Arc::clone(&lasting.metrics)));
         Ok(stop)
+    }
+
+    /// Serves administrators until the stop begins; what is in flight then is waited for.
+    fn start_admin(
+        &self,
+        lasting: &Lasting,
+        bound: listener::Bound,
+        acts: &Arc<Operations>,
+        rate: u32,
+    ) -> anyhow::Result<()> {
+        tracing::info!(listener = "admin", address = %bound.address()?, "listening");
+        let api = Api::new(
+            Arc::clone(acts),
+            Arc::clone(&lasting.live),
+            Arc::clone(&lasting.store),
+            Arc::clone(&lasting.clock),
+            rate,
+        );
+        let router = administration::router(api::router(&api), axum::Router::new());
+        let (leave, left) = watch::channel(false);
+        let (shutdown, holding) = (self.shutdown.clone(), self.shutdown.clone());
+        self.runtime.spawn(async move {
+            shutdown.reached(Stage::Draining).await;
+            drop(leave);
+        });
+        if let Some(certificates) = bound.certificates() {
+            let certificates = Arc::clone(certificates);
+            self.runtime.spawn(tls::follow(certificates, Listener::Admin, Arc::clone(&lasting.metrics)));
+        }
+        let parts = listener::Parts {
+            router,
+            random: Arc::clone(&lasting.random),
+            metrics: Arc::clone(&lasting.metrics),
+            hold: Arc::new(move || holding.hold()),
+        };
+        self.spawn("administrators' listener", listener::serve(bound, parts, left));
+        Ok(())
     }
 
     fn spawn(&self, what: &'static str, task: impl Future<Output = std::io::Result<()>> + Send + 'static) {

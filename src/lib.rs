@@ -19,4 +19,5 @@ pub mod proxy;
 pub mod session;
 pub mod store;
 pub mod throttle;
+pub mod tls;
 pub mod web;

@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["model"],
     &["config", "i18n"],
     &["store", "deliver", "audit", "metrics", "log"],
-    &["throttle"],
+    &["throttle", "tls"],
     &["identity", "factor", "session", "policy"],
     &["gate", "web"],
     &["proxy", "admin", "demo"],

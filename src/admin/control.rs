@@ -3,7 +3,7 @@
 //! A Unix socket that speaks HTTP/1.1 and JSON. Who may connect is decided twice: by the file (mode 0600, in a folder
 //! that nobody else can write to) and by the kernel's word on the peer: only the user that the server runs as, and
 //! root. Everything that comes in is an administrator's act; there is nothing here for visitors, and no secret goes
-//! out.
+//! out but a new token, to the one who made it.
 
 use std::{
     fs, io,
@@ -13,6 +13,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use axum::{
@@ -29,6 +30,7 @@ use super::{
     http::connection,
     operations::{By, Failure, Operations},
     probes::stopped,
+    tokens::Scope,
 };
 use crate::model::{Realm, UserKey, UserName};
 
@@ -60,6 +62,31 @@ pub struct Named {
 pub struct BackupTo {
     /// An absolute path that does not exist yet.
     pub to: PathBuf,
+}
+
+/// A token to be made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenWanted {
+    /// What people call it.
+    pub name: String,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// For so many days.
+    pub days: u32,
+}
+
+impl TokenWanted {
+    /// How long it lives.
+    pub const fn lives(&self) -> Duration {
+        Duration::from_hours(24).saturating_mul(self.days)
+    }
+}
+
+/// A token as an administrator names one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenNamed {
+    /// Its id.
+    pub id: String,
 }
 
 /// Why something did not come about, with what can be done.
@@ -124,7 +151,7 @@ pub async fn serve(
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "the control socket cannot accept");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             },
@@ -169,6 +196,8 @@ fn router(operations: Arc<Operations>) -> Router {
         .route("/users/reset", post(reset))
         .route("/users/block", post(block))
         .route("/users/unblock", post(unblock))
+        .route("/tokens", get(list_tokens).post(make_token))
+        .route("/tokens/revoke", post(revoke_token))
         .route("/backup", post(backup))
         .route("/state", get(state))
         .with_state(operations)
@@ -220,6 +249,27 @@ async fn unblock(
         .into_response())
 }
 
+async fn list_tokens(State(operations): Shared) -> Result<Response, Failure> {
+    Ok(Json(operations.tokens().await?).into_response())
+}
+
+async fn make_token(
+    State(operations): Shared,
+    Extension(Actor(actor)): Extension<Actor>,
+    Json(wanted): Json<TokenWanted>,
+) -> Result<Response, Failure> {
+    let made = operations.make_token(&wanted.name, &wanted.scopes, wanted.lives(), &by(&actor)).await?;
+    Ok(Json(made).into_response())
+}
+
+async fn revoke_token(
+    State(operations): Shared,
+    Extension(Actor(actor)): Extension<Actor>,
+    Json(token): Json<TokenNamed>,
+) -> Result<Response, Failure> {
+    Ok(Json(operations.revoke_token(&token.id, &by(&actor)).await?).into_response())
+}
+
 async fn backup(
     State(operations): Shared,
     Extension(Actor(actor)): Extension<Actor>,
@@ -237,8 +287,8 @@ fn by(actor: &str) -> By<'_> {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status = match &self {
-            Self::NoUser { .. } | Self::NoAuthenticator => StatusCode::NOT_FOUND,
-            Self::OwnAccount => StatusCode::FORBIDDEN,
+            Self::NoUser { .. } | Self::NoAuthenticator | Self::NoToken => StatusCode::NOT_FOUND,
+            Self::OwnAccount | Self::Administrator => StatusCode::FORBIDDEN,
             Self::Store(_) | Self::Audit(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::WhichRealm(_) | Self::NoRealm(_) | Self::BadName(..) | Self::BadSetting { .. } => {
                 StatusCode::BAD_REQUEST

@@ -1,8 +1,8 @@
-//! One small HTTP/1.1 server for the listeners that are not the proxy's: probes and control.
+//! One small HTTP/1.1 server for the listeners that are not the proxy's: probes, control and administrators.
 
 use std::{convert::Infallible, future::Future, pin::pin, time::Duration};
 
-use axum::{Router, body::Body};
+use axum::{Router, body::Body, response::Response};
 use http::Request;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,13 +16,27 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     E: Clone + Send + Sync + 'static,
 {
-    let service = service_fn(move |request: Request<Incoming>| {
+    let answer = move |request: Request<Incoming>| {
         let (router, extension) = (router.clone(), extension.clone());
         async move {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(extension);
-            Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {}))
+            router.oneshot(request).await.unwrap_or_else(|never| match never {})
         }
+    };
+    answered(stream, answer, stop).await;
+}
+
+/// The same, with any way to answer.
+pub async fn answered<S, A, F>(stream: S, answer: A, stop: impl Future<Output = ()>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    A: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response>,
+{
+    let service = service_fn(|request| {
+        let answer = answer(request);
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

@@ -21,12 +21,10 @@ use crate::{
     audit::{Event, Subject},
     config::{self, Config, Faults, Loaded, Print, Reading, Secrets},
     log,
-    metrics::{ReloadOutcome, Reloaded},
-    proxy::{
-        Current,
-        edge::{self, SharedSettings, tls::Certificates},
-    },
+    metrics::{Listener, ReloadOutcome, Reloaded},
+    proxy::{Current, edge::SharedSettings},
     store::Rekeyed,
+    tls::{self, Certificates},
 };
 
 /// Where the configuration comes from.
@@ -63,6 +61,7 @@ pub(super) struct Listeners {
     pub proxies: Vec<Current>,
     pub settings: SharedSettings,
     pub certificates: Option<Arc<Certificates>>,
+    pub admin_certificates: Option<Arc<Certificates>>,
     pub operations: Option<Arc<Operations>>,
     pub health: Arc<Health>,
 }
@@ -149,12 +148,21 @@ impl Reloader {
     async fn take(&mut self, why: Why, loaded: Loaded) -> Result<(), Faults> {
         let Loaded { config, warnings } = loaded;
         let (present, lasting) = (Arc::clone(&self.present), Arc::clone(&self.lasting));
-        let certificates = self.listeners.certificates.clone();
-        let (next, certificate) = blocking(move || {
-            let pair = certificates.as_deref().zip(config.listen.https.as_ref()).map(|(present, https)| {
-                present.prepare(&https.certificate_file, &https.key_file).map_err(anyhow::Error::msg)
-            });
-            Ok((present.after(&lasting, config)?, pair.transpose()?))
+        let (of_https, of_admin) =
+            (self.listeners.certificates.clone(), self.listeners.admin_certificates.clone());
+        let (next, pairs) = blocking(move || {
+            let https = config.listen.https.as_ref().map(|https| (&https.certificate_file, &https.key_file));
+            let admin = config.listen.admin.as_ref().and_then(|admin| admin.tls.as_ref());
+            let admin = admin.map(|tls| (&tls.certificate_file, &tls.key_file));
+            let all = [(Listener::Https, of_https.zip(https)), (Listener::Admin, of_admin.zip(admin))];
+            let mut pairs = Vec::new();
+            for (listener, pair) in all {
+                if let Some((present, (certificate, key))) = pair {
+                    let ready = present.prepare(certificate, key).map_err(anyhow::Error::msg)?;
+                    pairs.push((listener, present, ready));
+                }
+            }
+            Ok((present.after(&lasting, config)?, pairs))
         })
         .await
         .map_err(anyhow::Error::from)
@@ -176,8 +184,8 @@ impl Reloader {
         }
         lasting.tunnels.keep(ids(&next.config), next.keyring.ids().collect());
         self.listeners.settings.replace(next.settings());
-        if let Some((certificates, ready)) = self.listeners.certificates.as_deref().zip(certificate) {
-            edge::take_certificates(ready, certificates, &lasting.metrics);
+        for (listener, certificates, ready) in pairs {
+            tls::take(ready, &certificates, listener, &lasting.metrics);
         }
         if let Some(operations) = &self.listeners.operations {
             operations.set_apps(next.config.apps.clone());
@@ -250,6 +258,11 @@ fn fixed(config: &Config) -> Vec<(&'static str, String)> {
             format!("{:?}", https.map(|https| (https.address, https.proxy_protocol, https.http2))),
         ),
         ("listen.operations", format!("{:?}", listen.operations)),
+        (
+            "listen.admin",
+            format!("{:?}", listen.admin.as_ref().map(|admin| (admin.address, admin.tls.is_some()))),
+        ),
+        ("admin", format!("{:?}", config.admin)),
         ("listen.control", format!("{:?}", listen.control)),
         ("threads", config.threads.to_string()),
         ("insecure_cookies", config.insecure_cookies.to_string()),

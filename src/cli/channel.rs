@@ -15,8 +15,11 @@ use tokio::net::UnixStream;
 use super::{Trouble, load};
 use crate::{
     admin::{
-        control::{BackupTo, ListQuery, Named, Problem, actor},
-        operations::{By, Failure, Operations, ResetDone, StoreState, UserDetails, UserPage, UserRow},
+        control::{BackupTo, ListQuery, Named, Problem, TokenNamed, TokenWanted, actor},
+        operations::{
+            By, Failure, NewToken, Operations, ResetDone, StoreState, TokenRow, UserDetails, UserPage,
+            UserRow,
+        },
     },
     app,
     audit::{Auditor, Meters, Setup},
@@ -127,6 +130,35 @@ impl Channel {
             Self::Store(operations, actor) => Ok(operations
                 .set_blocked(&user.name, user.realm.as_deref(), blocked, &By { actor, ..By::default() })
                 .await?),
+        }
+    }
+
+    /// Makes a token of the administrators' API.
+    pub async fn make_token(&self, wanted: &TokenWanted) -> Result<NewToken, Trouble> {
+        match self {
+            Self::Server(path) => call(path, Method::POST, "/tokens", Some(wanted)).await,
+            Self::Store(operations, actor) => {
+                let by = By { actor, ..By::default() };
+                Ok(operations.make_token(&wanted.name, &wanted.scopes, wanted.lives(), &by).await?)
+            }
+        }
+    }
+
+    /// All tokens.
+    pub async fn tokens(&self) -> Result<Vec<TokenRow>, Trouble> {
+        match self {
+            Self::Server(path) => call(path, Method::GET, "/tokens", None::<&()>).await,
+            Self::Store(operations, _) => Ok(operations.tokens().await?),
+        }
+    }
+
+    /// Revokes a token.
+    pub async fn revoke_token(&self, token: &TokenNamed) -> Result<TokenRow, Trouble> {
+        match self {
+            Self::Server(path) => call(path, Method::POST, "/tokens/revoke", Some(token)).await,
+            Self::Store(operations, actor) => {
+                Ok(operations.revoke_token(&token.id, &By { actor, ..By::default() }).await?)
+            }
         }
     }
 

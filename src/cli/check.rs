@@ -56,6 +56,16 @@ fn summary(config: &Config) -> Vec<String> {
         line("https", format!("{}, certificate {}", https.address, https.certificate_file.display()));
     }
     line("operations", listen.operations.map_or_else(|| "off".to_owned(), |a| a.to_string()));
+    line(
+        "admin",
+        match &listen.admin {
+            None => "off".to_owned(),
+            Some(admin) => match &admin.tls {
+                Some(tls) => format!("{}, certificate {}", admin.address, tls.certificate_file.display()),
+                None => format!("{}, plain http", admin.address),
+            },
+        },
+    );
     let control = listen.control.as_ref();
     line(
         "control",

@@ -11,6 +11,7 @@ mod doctor;
 mod keys;
 mod shown;
 mod store;
+mod tokens;
 mod users;
 
 use std::{
@@ -56,6 +57,8 @@ enum Command {
     Demo(demo::Options),
     /// Look after users: list, show, reset, block, unblock
     User(users::Options),
+    /// Look after tokens of the administrators' API: create, list, revoke
+    Token(tokens::Options),
     /// Copy the store to a new file, also while the server runs
     Backup(users::Backup),
     /// Move to another store
@@ -133,6 +136,7 @@ fn run(command: Command, out: &mut dyn Write) -> Done {
         }
         Command::Demo(options) => demo::run(&options, out),
         Command::User(options) => users::run(&options, out),
+        Command::Token(options) => tokens::run(&options, out),
         Command::Backup(options) => users::backup(&options, out),
         Command::Store(options) => store::run(&options, out),
         Command::Audit(options) => audit::run(&options, out),

@@ -72,12 +72,12 @@ impl One {
 }
 
 #[derive(clap::Args)]
-struct Common {
+pub(super) struct Common {
     /// Answer in JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
     #[command(flatten)]
-    file: ConfigFile,
+    pub file: ConfigFile,
 }
 
 #[derive(clap::Args)]
@@ -269,11 +269,11 @@ fn size(path: &Path) -> String {
         .map_or_else(|_| String::new(), |about| format!(" ({} KiB)", about.len().div_ceil(1024)))
 }
 
-fn print_json(out: &mut dyn Write, value: &impl Serialize) -> Done {
+pub(super) fn print_json(out: &mut dyn Write, value: &impl Serialize) -> Done {
     say(out, &serde_json::to_string_pretty(value).unwrap_or_default())
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Trouble> {
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Trouble> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Trouble::new(format!("no runtime: {error}")))
 }

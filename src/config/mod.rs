@@ -64,6 +64,8 @@ pub struct Config {
     pub log: Log,
     /// The audit log.
     pub audit: Audit,
+    /// The administrators' API and pages.
+    pub admin: Admin,
     /// The protected sites.
     pub apps: Vec<Arc<App>>,
 }
@@ -76,6 +78,8 @@ pub struct Listen {
     pub https: Option<HttpsListen>,
     /// `/metrics`, `/livez`, `/readyz`.
     pub operations: Option<SocketAddr>,
+    /// The administrators' API and pages.
+    pub admin: Option<AdminListen>,
     /// Unix socket for `sluis user …` and `sluis backup` while the server runs (mode 0600).
     pub control: Option<PathBuf>,
 }
@@ -112,6 +116,31 @@ pub struct HttpsListen {
     pub key_file: PathBuf,
     /// Whether HTTP/2 is offered.
     pub http2: bool,
+}
+
+/// The administrators' listener.
+#[derive(Clone, Debug)]
+pub struct AdminListen {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// TLS; always there unless the address is on loopback.
+    pub tls: Option<TlsFiles>,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// PEM chain.
+    pub certificate_file: PathBuf,
+    /// PEM key.
+    pub key_file: PathBuf,
+}
+
+/// The administrators' API and pages.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Requests a minute of one token, and of one address.
+    pub rate: u32,
 }
 
 /// The backend.

@@ -367,6 +367,8 @@ label!(
         Https = "https",
         /// `/metrics` and probes.
         Operations = "operations",
+        /// The administrators' pages and API.
+        Admin = "admin",
         /// The Unix socket of the command line.
         Control = "control",
     }

@@ -14,6 +14,7 @@
 #[expect(dead_code, reason = "a toolbox: parts are kept for their end, and not every story needs every tool")]
 mod support;
 
+mod admin_api;
 mod attacks;
 mod audit;
 mod chart;

@@ -4,7 +4,7 @@ use super::{By, Failure, Operations, ResetDone, UserRow, view};
 use crate::{
     audit::Event,
     model::{AuthenticatorId, UserKey},
-    store::AttemptState,
+    store::{AttemptState, documents},
 };
 
 impl Operations {
@@ -90,6 +90,7 @@ impl Operations {
         self.auditor.ready()?;
         let user = self.find(typed, realm).await?;
         self.met(&user).await?;
+        self.check_rank(&user, by).await?;
         self.void(&user).await?;
         self.record(&Event::UserSignedOut, Some(&user), by).await?;
         Ok(view::row(&self.met(&user).await?, self.clock.now()))
@@ -113,6 +114,15 @@ impl Operations {
         if by.own == Some(&user) {
             return Err(Failure::OwnAccount);
         }
+        self.check_rank(&user, by).await?;
         Ok(user)
+    }
+
+    /// Who resets and invites an administrator could link an authenticator in their place.
+    async fn check_rank(&self, user: &UserKey, by: &By<'_>) -> Result<(), Failure> {
+        if by.is_helpdesk && documents::profile(self.store.as_ref(), user).await?.role.is_some() {
+            return Err(Failure::Administrator);
+        }
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{By, Failure, Operations};
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
 };
 
 /// An invitation, as it is shown once. It is not printed by accident: it has no `Debug`.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct Invitation {
     /// Name space.
     pub realm: String,
@@ -28,7 +29,7 @@ pub struct Invitation {
 }
 
 /// Emergency codes, as they are shown once. No `Debug` either.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct EmergencyCodes {
     /// Name space.
     pub realm: String,

@@ -6,7 +6,9 @@
 
 mod acts;
 mod codes;
+mod presence;
 mod settings;
+mod tokens;
 mod view;
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -15,7 +17,9 @@ use arc_swap::ArcSwap;
 
 pub use self::{
     codes::{EmergencyCodes, Invitation},
+    presence::SessionRow,
     settings::{ExemptionTyped, Settings},
+    tokens::{NewToken, TokenRow, TokenState},
     view::{AuthenticatorRow, ResetDone, SettingsRow, State, StoreState, UserDetails, UserPage, UserRow},
 };
 use crate::{
@@ -56,6 +60,12 @@ pub enum Failure {
     /// There is no such authenticator.
     #[error("this user has no authenticator with that id")]
     NoAuthenticator,
+    /// There is no such token.
+    #[error("there is no token with that id")]
+    NoToken,
+    /// The helpdesk does nothing to administrators: it could become one by it.
+    #[error("this user is an administrator, and the helpdesk may not act on one")]
+    Administrator,
     /// Never met.
     #[error("`{name}` has not been seen in realm `{realm}`")]
     NoUser {
@@ -82,6 +92,8 @@ impl Failure {
             Self::OwnAccount => "ask another administrator".to_owned(),
             Self::BadSetting { .. } => "nothing was changed".to_owned(),
             Self::NoAuthenticator => "`sluis user show NAME` lists them".to_owned(),
+            Self::NoToken => "`sluis token list` shows them".to_owned(),
+            Self::Administrator => "ask somebody with the right `admin`".to_owned(),
             Self::NoUser { .. } => "`sluis user list PART` searches the users that have been seen".to_owned(),
             Self::Store(_) => "the server's log says more; try again when the store is back".to_owned(),
             Self::Audit(_) => {
@@ -98,6 +110,8 @@ pub struct By<'a> {
     pub actor: &'a str,
     /// The administrator's own account, where there is one: nobody acts on that.
     pub own: Option<&'a UserKey>,
+    /// With the helpdesk's right only: administrators are not theirs to act on.
+    pub is_helpdesk: bool,
     /// Why, as typed.
     pub reason: Option<&'a str>,
     /// From where.

@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 
 use super::{By, Failure, Operations, UserDetails};
 use crate::{
@@ -13,34 +14,40 @@ use crate::{
 };
 
 /// What is to be changed: what is left out stays, `null` (or an empty list) takes away.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Where messages go.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub email: Option<Option<String>>,
     /// The authentication number; `06…` is taken for a Dutch one.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub number: Option<Option<String>>,
     /// `nl` or `en`.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub language: Option<Option<String>>,
     /// Addresses and networks (CIDR), each by itself or several in one text with commas between.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub networks: Option<Vec<String>>,
     /// A method.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub preferred: Option<Option<String>>,
     /// No second factor for a while.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ExemptionTyped>)]
     pub exemption: Option<Option<ExemptionTyped>>,
     /// `auditor`, `helpdesk` or `admin`: at the administrators' pages.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub role: Option<Option<String>>,
 }
 
 /// An exemption as typed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExemptionTyped {
     /// When it ends: RFC 3339 (`2027-01-31T17:00:00Z`).

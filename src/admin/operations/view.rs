@@ -1,6 +1,7 @@
 //! What administrators get to see.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     base::clock::UnixMillis,
@@ -10,7 +11,7 @@ use crate::{
 };
 
 /// A user as administrators see one. Times are RFC 3339 in UTC.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserRow {
     /// Name space.
     pub realm: String,
@@ -31,8 +32,9 @@ pub struct UserRow {
 }
 
 /// Whether a user can log in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = UserState)]
 pub enum State {
     /// Yes.
     Active,
@@ -60,7 +62,7 @@ impl State {
 }
 
 /// An authenticator as administrators see one: never its secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuthenticatorRow {
     /// Its id.
     pub id: String,
@@ -77,7 +79,7 @@ pub struct AuthenticatorRow {
 }
 
 /// One user, whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserDetails {
     /// The user.
     pub user: UserRow,
@@ -88,7 +90,7 @@ pub struct UserDetails {
 }
 
 /// What is set for a user, as administrators see it: no hash of anything.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct SettingsRow {
     /// Where messages go.
@@ -114,7 +116,7 @@ pub struct SettingsRow {
 }
 
 /// A page of users in order of realm and name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserPage {
     /// The users.
     pub users: Vec<UserRow>,
@@ -123,7 +125,7 @@ pub struct UserPage {
 }
 
 /// What a reset did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ResetDone {
     /// Whom it was done to.
     pub realm: String,
@@ -134,7 +136,7 @@ pub struct ResetDone {
 }
 
 /// How the store is, for `sluis doctor`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StoreState {
     /// The version of Sluis that answers.
     pub version: String,

@@ -13,6 +13,8 @@ pub struct Listen {
     pub https: Option<Https>,
     /// `/metrics`, `/livez` and `/readyz`: address and port; off when left out. Keep it away from the outside.
     pub operations: Option<String>,
+    /// The administrators' API and pages; off when left out.
+    pub admin: Option<Admin>,
     /// Unix socket for `sluis user` and `sluis backup` while the server runs (mode 0600); `off` = none. When left out,
     /// `sluis.sock` beside the SQLite file.
     pub control: Option<String>,
@@ -49,6 +51,19 @@ pub struct Https {
     /// Whether a PROXY protocol header (v1 or v2) stands in front of each connection.
     #[serde(default)]
     pub proxy_protocol: Proxy,
+}
+
+/// The administrators' listener. Certificate and key are read again when the files change.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// IP address and port: `127.0.0.1:9181`. Other than on loopback, TLS is needed.
+    #[schemars(required)]
+    pub address: Option<String>,
+    /// Certificate and its chain, PEM; with `key_file`.
+    pub certificate_file: Option<String>,
+    /// Private key of the certificate, PEM.
+    pub key_file: Option<String>,
 }
 
 const fn yes() -> bool {

@@ -16,12 +16,12 @@ use serde::{Deserialize, Serialize};
 
 pub use app::{App, Cookies, Session, Tolerated, Transport, Upstream};
 pub use headers::{Headers, Preset};
-pub use listen::{Https, Listen, Proxy};
+pub use listen::{Admin as AdminListen, Https, Listen, Proxy};
 pub use login::{Login, Name, Success, Watch, Whoami};
 pub use policy::{Enrol, Judged, Match, Method, Require, Rule};
 pub use server::{
-    Audit, AuditSettings, AuditWord, Format, Key, KeyReference, Limits, Log, OnFailure, Redis, RedisTls,
-    Revocation, Shutdown, Store,
+    Admin, Audit, AuditSettings, AuditWord, Format, Key, KeyReference, Limits, Log, OnFailure, Redis,
+    RedisTls, Revocation, Shutdown, Store,
 };
 
 /// Configuration of Sluis, a reverse proxy that puts multi-factor authentication in front of legacy web apps.
@@ -67,6 +67,9 @@ pub struct Raw {
     /// The audit log, as JSON lines: the word `stdout`, or a mapping.
     #[serde(default)]
     pub audit: Audit,
+    /// The administrators' API and pages, where `listen.admin` is set.
+    #[serde(default)]
+    pub admin: Admin,
     /// The protected apps; at least one.
     #[schemars(required)]
     pub apps: Option<Vec<App>>,

@@ -294,3 +294,18 @@ pub enum OnFailure {
     /// Nobody logs in.
     Deny,
 }
+
+/// The administrators' API and pages.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Requests a minute that one token, and one address, may make; a quarter of them at once. 10 to 1000000.
+    #[schemars(range(min = 10, max = 1_000_000))]
+    pub rate: usize,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { rate: 600 }
+    }
+}

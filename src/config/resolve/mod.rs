@@ -55,6 +55,7 @@ pub fn resolve(
         shutdown: server::shutdown(&mut reader, &raw.shutdown, &root.key("shutdown")),
         log: server::log(&mut reader, &raw.log, &root.key("log")),
         audit: server::audit(&mut reader, &raw.audit, &root.key("audit")),
+        admin: server::admin(&mut reader, &raw.admin, &root.key("admin")),
         store: store?,
         listen,
         trusted_proxies,

@@ -12,8 +12,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::{Place, Reader};
 use crate::config::{
-    self, Audit, HttpListen, HttpsListen, Limits, Listen, Log, OnFailure, ProxyProtocol, Revocation, Rotate,
-    Shutdown, StoreConfig, SyslogTarget,
+    self, Admin, AdminListen, Audit, HttpListen, HttpsListen, Limits, Listen, Log, OnFailure, ProxyProtocol,
+    Revocation, Rotate, Shutdown, StoreConfig, SyslogTarget, TlsFiles,
     fault::show,
     raw::{self, Raw},
 };
@@ -47,7 +47,7 @@ pub fn store(reader: &mut Reader<'_>, typed: Option<&raw::Store>, place: &Place<
 pub fn listen(reader: &mut Reader<'_>, raw: &Raw, root: &Place<'_>, store: Option<&StoreConfig>) -> Listen {
     let place = root.key("listen");
     let Some(typed) = &raw.listen else {
-        return Listen { http: None, https: None, operations: None, control: None };
+        return Listen { http: None, https: None, operations: None, admin: None, control: None };
     };
     let http = typed.http.as_ref().and_then(|http| {
         Some(HttpListen {
@@ -63,11 +63,13 @@ pub fn listen(reader: &mut Reader<'_>, raw: &Raw, root: &Place<'_>, store: Optio
         }
     }
     let operations = reader.address(typed.operations.as_deref(), &place.key("operations"));
+    let admin = typed.admin.as_ref().and_then(|admin| admin_listen(reader, admin, &place.key("admin")));
     let mut seen: Vec<SocketAddr> = Vec::new();
     let all = [
         (place.key("http").key("address"), http.as_ref().map(|h| h.address)),
         (place.key("https").key("address"), https.as_ref().map(|h| h.address)),
         (place.key("operations"), operations),
+        (place.key("admin").key("address"), admin.as_ref().map(|a| a.address)),
     ];
     for (place, address) in all {
         let Some(address) = address.filter(|a| a.port() != 0) else { continue };
@@ -77,7 +79,7 @@ pub fn listen(reader: &mut Reader<'_>, raw: &Raw, root: &Place<'_>, store: Optio
         seen.push(address);
     }
     let control = control(reader, typed.control.as_deref(), &place.key("control"), store);
-    Listen { http, https, operations, control }
+    Listen { http, https, operations, admin, control }
 }
 
 const fn proxy(typed: raw::Proxy) -> ProxyProtocol {
@@ -87,11 +89,42 @@ const fn proxy(typed: raw::Proxy) -> ProxyProtocol {
     }
 }
 
-/// A certificate that does not load would stop the listener at its start, so it is looked at here.
 fn tls(reader: &mut Reader<'_>, typed: &raw::Https, place: &Place<'_>) -> Option<HttpsListen> {
     let address = reader.address(typed.address.as_deref(), &place.key("address"));
-    let certificate = typed.certificate_file.as_deref()?;
-    let key = typed.key_file.as_deref()?;
+    let files = pair(reader, typed.certificate_file.as_deref()?, typed.key_file.as_deref()?, place);
+    Some(HttpsListen {
+        address: address?,
+        proxy_protocol: proxy(typed.proxy_protocol),
+        certificate_file: files.certificate_file,
+        key_file: files.key_file,
+        http2: typed.http2,
+    })
+}
+
+fn admin_listen(reader: &mut Reader<'_>, typed: &raw::AdminListen, place: &Place<'_>) -> Option<AdminListen> {
+    let address = reader.address(typed.address.as_deref(), &place.key("address"));
+    let tls = match (typed.certificate_file.as_deref(), typed.key_file.as_deref()) {
+        (Some(certificate), Some(key)) => Some(pair(reader, certificate, key, place)),
+        (None, None) => {
+            if let Some(open) = address.filter(|address| !address.ip().is_loopback()) {
+                let text = format!(
+                    "{open} is open to others, and tokens and passwords would go there in the clear; allowed: \
+                     certificate_file and key_file as well, or an address on loopback such as 127.0.0.1:9181"
+                );
+                reader.report.fault(place, text);
+            }
+            None
+        }
+        _ => {
+            reader.report.fault(place, "one of certificate_file and key_file; allowed: both or none");
+            None
+        }
+    };
+    Some(AdminListen { address: address?, tls })
+}
+
+/// A certificate that does not load would stop its listener at the start, so it is looked at here.
+fn pair(reader: &mut Reader<'_>, certificate: &str, key: &str, place: &Place<'_>) -> TlsFiles {
     let chain = reader.readable(certificate, &place.key("certificate_file")).and_then(|pem| {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
         let chain = chain.ok().filter(|chain| !chain.is_empty());
@@ -119,13 +152,7 @@ fn tls(reader: &mut Reader<'_>, typed: &raw::Https, place: &Place<'_>) -> Option
             reader.report.fault(&place.key("key_file"), text);
         }
     }
-    Some(HttpsListen {
-        address: address?,
-        proxy_protocol: proxy(typed.proxy_protocol),
-        certificate_file: reader.directory.join(certificate),
-        key_file: reader.directory.join(key),
-        http2: typed.http2,
-    })
+    TlsFiles { certificate_file: reader.directory.join(certificate), key_file: reader.directory.join(key) }
 }
 
 fn control(
@@ -261,6 +288,12 @@ pub fn revocation(reader: &mut Reader<'_>, typed: &raw::Revocation, place: &Plac
         lease: reader.duration(&typed.lease, &place.key("lease"), SECOND / 2..=30 * SECOND),
         grace: reader.duration(&typed.grace, &place.key("grace"), Duration::ZERO..=10 * MINUTE),
     }
+}
+
+/// The administrators' API and pages.
+pub fn admin(reader: &mut Reader<'_>, typed: &raw::Admin, place: &Place<'_>) -> Admin {
+    let rate = reader.number(typed.rate, &place.key("rate"), 10..=1_000_000);
+    Admin { rate: u32::try_from(rate).unwrap_or(u32::MAX) }
 }
 
 /// Logging.

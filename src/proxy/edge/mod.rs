@@ -25,7 +25,6 @@ mod streams;
 mod sweeper;
 #[cfg(test)]
 pub(in crate::proxy) mod tests;
-pub mod tls;
 mod transport;
 mod worker;
 
@@ -53,20 +52,18 @@ use tokio::{
     sync::mpsc,
 };
 
+use self::worker::{Accepted, Door, Worker};
 pub use self::{
     connection::{Connection, of, shared_of},
     shutdown::{InFlight, Shutdown, Stage, follow_signals},
     stream::ClientStream,
     transport::Transport,
 };
-use self::{
-    tls::{Certificates, Ready, Reload},
-    worker::{Accepted, Door, Worker},
-};
 use crate::{
     base::clock::SharedClock,
     config::{Limits, Listen, ProxyProtocol, Shutdown as ShutdownConfig},
-    metrics::{Listener, Metrics, ReloadOutcome, Reloaded},
+    metrics::{Listener, Metrics},
+    tls::{self, Certificates},
 };
 
 /// What the edge needs to know beside its addresses.
@@ -291,37 +288,6 @@ impl Served {
     }
 }
 
-/// Reads the certificate again and tells metrics and log.
-pub fn reload_certificates(certificates: &Certificates, metrics: &Metrics) {
-    tell_reload(certificates.reload(), certificates, metrics);
-}
-
-/// Uses another pair from now on and tells metrics and log.
-pub fn take_certificates(ready: Ready, certificates: &Certificates, metrics: &Metrics) {
-    tell_reload(certificates.take(ready), certificates, metrics);
-}
-
-fn tell_reload(reload: Reload, certificates: &Certificates, metrics: &Metrics) {
-    let outcome = match reload {
-        Reload::Unchanged => return,
-        Reload::Done(not_after) => {
-            tracing::info!(?not_after, "the TLS certificate was replaced");
-            ReloadOutcome::Done
-        }
-        Reload::Refused(reason) => {
-            tracing::error!(reason, "the new TLS certificate cannot be used; the old one stays");
-            ReloadOutcome::Refused
-        }
-    };
-    metrics.reloads.count(Reloaded::Certificate, outcome);
-    tell_expiry(certificates, metrics);
-}
-
-fn tell_expiry(certificates: &Certificates, metrics: &Metrics) {
-    let seconds = i64::try_from(certificates.not_after().secs()).unwrap_or(i64::MAX);
-    metrics.certificate_expires(Listener::Https, seconds);
-}
-
 fn run_front(
     front: &Runtime,
     doors: Vec<(TcpListener, Door)>,
@@ -332,16 +298,7 @@ fn run_front(
 ) {
     front.block_on(async {
         if let Some(certificates) = certificates {
-            tell_expiry(&certificates, &common.metrics);
-            let metrics = Arc::clone(&common.metrics);
-            // By content, not by modification time: Kubernetes replaces mounted files by swapping a symlink.
-            tokio::spawn(async move {
-                let mut interval = tokio::time::interval(CERTIFICATE_POLL);
-                loop {
-                    interval.tick().await;
-                    reload_certificates(&certificates, &metrics);
-                }
-            });
+            tokio::spawn(tls::follow(certificates, Listener::Https, Arc::clone(&common.metrics)));
         }
         let accepting: Vec<_> = doors
             .into_iter()
@@ -437,7 +394,6 @@ async fn accept(
 }
 
 const BACKLOG: i32 = 4096;
-const CERTIFICATE_POLL: Duration = Duration::from_secs(5);
 
 /// How many connections a worker has.
 type Load = Arc<AtomicUsize>;

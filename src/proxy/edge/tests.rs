@@ -21,10 +21,11 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{tls::tests::write_pair, *};
+use super::*;
 use crate::{
     base::clock::{ManualClock, Stopwatch},
     config::{HttpListen, HttpsListen},
+    tls::tests::write_pair,
 };
 
 /// Forwards everything, but for two paths: `/own` answers at once without reading a body, `/who` says what is
@@ -164,6 +165,7 @@ impl Setup {
                 http2: true,
             }),
             operations: None,
+            admin: None,
             control: None,
         };
         let clock: SharedClock = ManualClock::at(tls::tests::NOW);
@@ -400,14 +402,14 @@ async fn f1_http2_over_tls_and_a_certificate_replaced_while_running() {
         text.lines().find(|l| l.starts_with("sluis_certificate_expiry_seconds")).unwrap().to_owned()
     };
     let before = expiry(&edge);
-    reload_certificates(edge.served.certificates().unwrap(), &edge.metrics);
+    tls::reload(edge.served.certificates().unwrap(), Listener::Https, &edge.metrics);
     assert_ne!(expiry(&edge), before);
     assert!(client.get(&url).send().await.is_ok(), "the connection lives on");
     assert!(https_client(&first, &edge).get(&url).send().await.is_err());
     assert!(https_client(&second, &edge).get(&url).send().await.is_ok());
 
     std::fs::write(directory.path().join("key.pem"), "rubbish").unwrap();
-    reload_certificates(edge.served.certificates().unwrap(), &edge.metrics);
+    tls::reload(edge.served.certificates().unwrap(), Listener::Https, &edge.metrics);
     assert!(https_client(&second, &edge).get(&url).send().await.is_ok(), "the old pair stays");
     assert!(
         edge.metrics.render().contains(r#"sluis_reloads_total{outcome="refused",what="certificate"} 1"#),
@@ -586,6 +588,7 @@ fn a_port_in_use_is_said_clearly() {
         http: Some(HttpListen { address, proxy_protocol: ProxyProtocol::Off }),
         https: None,
         operations: None,
+        admin: None,
         control: None,
     };
     let clock: SharedClock = ManualClock::at(tls::tests::NOW);

@@ -177,10 +177,10 @@ async fn names_are_resolved_again() {
 #[tokio::test]
 async fn an_upstream_certificate_is_verified_unless_said_otherwise() {
     let directory = tempfile::tempdir().unwrap();
-    edge::tls::tests::write_pair(directory.path(), 90);
-    let clock = crate::base::clock::ManualClock::at(edge::tls::tests::NOW);
+    crate::tls::tests::write_pair(directory.path(), 90);
+    let clock = crate::base::clock::ManualClock::at(crate::tls::tests::NOW);
     let pem = |name: &str| directory.path().join(name);
-    let certificates = edge::tls::Certificates::load(&pem("cert.pem"), &pem("key.pem"), clock).unwrap();
+    let certificates = crate::tls::Certificates::load(&pem("cert.pem"), &pem("key.pem"), clock).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -6,6 +6,7 @@ use reqwest::{Client, StatusCode};
 
 use super::{
     Authenticator, Browser, Demo, Sluis,
+    admin::ADMIN,
     clock::HeldClock,
     jar::Answer,
     sluis::{Setup, care_records},
@@ -35,7 +36,13 @@ impl Fleet {
         let replicas = (0..count)
             .map(|number| {
                 let store = store(number);
-                Setup { store: Some(&store), clock: Some(clock.clone()), ..Setup::plain(&apps) }.start()
+                Setup {
+                    listener: ADMIN,
+                    store: Some(&store),
+                    clock: Some(clock.clone()),
+                    ..Setup::plain(&apps)
+                }
+                .start()
             })
             .collect();
         let client =

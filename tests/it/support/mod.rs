@@ -1,5 +1,6 @@
 //! The parts of a story: Sluis itself, apps behind it, clients in front of it, authenticators, and a clock.
 
+pub mod admin;
 pub mod apps;
 pub mod authenticator;
 pub mod authority;

@@ -1,4 +1,4 @@
-//! TLS towards clients: one certificate with its key, checked before it is used, replaced while running.
+//! TLS towards clients, of every listener: one certificate with its key, checked before it is used, replaced while running.
 //!
 //! A pair that cannot be used never replaces one that can: the old one stays, with a metric and one line in the
 //! log. TLS 1.2 and 1.3; no 0-RTT, since early data can be replayed (RFC 8446 section 8).
@@ -7,6 +7,7 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -19,7 +20,10 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio_rustls::TlsAcceptor;
 
-use crate::base::clock::{SharedClock, UnixMillis};
+use crate::{
+    base::clock::{SharedClock, UnixMillis},
+    metrics::{Listener, Metrics, ReloadOutcome, Reloaded},
+};
 
 /// The certificate in use, and the files that it comes from.
 pub struct Certificates {
@@ -167,7 +171,7 @@ impl ResolvesServerCert for Certificates {
 ///
 /// # Errors
 /// When the TLS library refuses its own defaults.
-pub(super) fn acceptor(certificates: Arc<Certificates>, http2: bool) -> io::Result<TlsAcceptor> {
+pub fn acceptor(certificates: Arc<Certificates>, http2: bool) -> io::Result<TlsAcceptor> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -179,6 +183,48 @@ pub(super) fn acceptor(certificates: Arc<Certificates>, http2: bool) -> io::Resu
     config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(io::Error::other)?;
     config.max_early_data_size = 0;
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Looks at the files once in a while, for ever, and tells metrics and log what came of it.
+pub async fn follow(certificates: Arc<Certificates>, listener: Listener, metrics: Arc<Metrics>) {
+    tell_expiry(&certificates, listener, &metrics);
+    // By content, not by modification time: Kubernetes replaces mounted files by swapping a symlink.
+    let mut interval = tokio::time::interval(POLL);
+    loop {
+        interval.tick().await;
+        reload(&certificates, listener, &metrics);
+    }
+}
+
+/// Reads the certificate again and tells metrics and log.
+pub fn reload(certificates: &Certificates, listener: Listener, metrics: &Metrics) {
+    tell(certificates.reload(), certificates, listener, metrics);
+}
+
+/// Uses another pair from now on and tells metrics and log.
+pub fn take(ready: Ready, certificates: &Certificates, listener: Listener, metrics: &Metrics) {
+    tell(certificates.take(ready), certificates, listener, metrics);
+}
+
+fn tell(reload: Reload, certificates: &Certificates, listener: Listener, metrics: &Metrics) {
+    let outcome = match reload {
+        Reload::Unchanged => return,
+        Reload::Done(not_after) => {
+            tracing::info!(?listener, ?not_after, "the TLS certificate was replaced");
+            ReloadOutcome::Done
+        }
+        Reload::Refused(reason) => {
+            tracing::error!(?listener, reason, "the new TLS certificate cannot be used; the old one stays");
+            ReloadOutcome::Refused
+        }
+    };
+    metrics.reloads.count(Reloaded::Certificate, outcome);
+    tell_expiry(certificates, listener, metrics);
+}
+
+fn tell_expiry(certificates: &Certificates, listener: Listener, metrics: &Metrics) {
+    let seconds = i64::try_from(certificates.not_after().secs()).unwrap_or(i64::MAX);
+    metrics.certificate_expires(listener, seconds);
 }
 
 fn read(certificate_file: &Path, key_file: &Path) -> Result<(Vec<u8>, Vec<u8>), String> {
@@ -232,19 +278,20 @@ fn warn_of_expiry(pair: &Pair, now: UnixMillis, file: &Path) {
     }
 }
 
-#[cfg(test)]
-pub(in crate::proxy) mod tests {
-    use std::time::Duration;
+/// How often the files are looked at.
+const POLL: Duration = Duration::from_secs(5);
 
+#[cfg(test)]
+pub(crate) mod tests {
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
     use crate::base::clock::ManualClock;
 
-    pub(in crate::proxy) const NOW: UnixMillis = UnixMillis::from_secs(1_800_000_000);
+    pub(crate) const NOW: UnixMillis = UnixMillis::from_secs(1_800_000_000);
 
     /// Writes a pair for `localhost` that is valid until `days` after [`NOW`]; answers the certificate's PEM.
-    pub(in crate::proxy) fn write_pair(directory: &Path, days: i64) -> String {
+    pub(crate) fn write_pair(directory: &Path, days: i64) -> String {
         let mut params = CertificateParams::new(vec!["localhost".into()]).unwrap();
         let now = i64::try_from(NOW.secs()).unwrap();
         let date = |secs: i64| {

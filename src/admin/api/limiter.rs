@@ -1,0 +1,96 @@
+//! How many requests one token, or one address, may make: a rate, and a quarter of a minute's worth at once (GCRA).
+//!
+//! Counts in this process only, and forgets at a restart: it bounds work and guards no secret.
+
+use std::{collections::HashMap, hash::Hash, time::Duration};
+
+use parking_lot::Mutex;
+
+use crate::base::clock::UnixMillis;
+
+/// Counts the requests of each `K`.
+pub(super) struct Limiter<K> {
+    interval: Duration,
+    state: Mutex<State<K>>,
+}
+
+struct State<K> {
+    /// When everything charged so far will have been paid off.
+    paid: HashMap<K, Duration, ahash::RandomState>,
+    look_at: usize,
+}
+
+impl<K: Eq + Hash> Limiter<K> {
+    /// So many requests a minute.
+    pub fn new(rate: u32) -> Self {
+        let interval = Duration::from_secs(60).checked_div(rate).unwrap_or(Duration::from_secs(60));
+        Self { interval, state: Mutex::new(State { paid: HashMap::default(), look_at: SMALL }) }
+    }
+
+    /// Charges one request.
+    ///
+    /// # Errors
+    /// When it is too early: so long is to be waited.
+    pub fn charge(&self, key: K, now: UnixMillis) -> Result<(), Duration> {
+        let now = Duration::from_millis(now.0);
+        let mut state = self.state.lock();
+        if state.paid.len() >= state.look_at {
+            state.paid.retain(|_, paid| *paid > now);
+            state.look_at = state.paid.len().saturating_mul(2).max(SMALL);
+        }
+        let latest = now.saturating_add(AT_ONCE);
+        // A clock that was set back must not lock anybody out for long.
+        let paid = state.paid.get(&key).map_or(now, |paid| (*paid).clamp(now, latest));
+        let next = paid.saturating_add(self.interval);
+        if next > latest {
+            return Err(next.saturating_sub(latest));
+        }
+        state.paid.insert(key, next);
+        Ok(())
+    }
+}
+
+/// What was not used for so long can be used at once.
+const AT_ONCE: Duration = Duration::from_secs(15);
+/// The list is looked through when it has grown beyond this and doubled since.
+const SMALL: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: UnixMillis = UnixMillis::from_secs(1_800_000_000);
+
+    #[test]
+    fn a_quarter_at_once_and_then_by_the_rate() {
+        let limiter = Limiter::new(60);
+        let mut at_once = 0;
+        while limiter.charge("anna", START).is_ok() {
+            at_once += 1;
+        }
+        assert_eq!(at_once, 15);
+        assert!(limiter.charge("bram", START).is_ok(), "each for themselves");
+        let wait = limiter.charge("anna", START).unwrap_err();
+        assert_eq!(wait, Duration::from_secs(1));
+        assert!(limiter.charge("anna", START.plus(Duration::from_millis(999))).is_err());
+        assert!(limiter.charge("anna", START.plus(wait)).is_ok());
+        assert!(limiter.charge("anna", START.plus(wait)).is_err());
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_locks_nobody_out_for_long() {
+        let limiter = Limiter::new(60);
+        assert!(limiter.charge("anna", START).is_ok());
+        let before = UnixMillis::from_secs(1_700_000_000);
+        assert!(limiter.charge("anna", before).unwrap_err() <= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn those_who_have_paid_are_forgotten() {
+        let limiter = Limiter::new(60);
+        for n in 0..20_000_u64 {
+            assert!(limiter.charge(n, START.plus(Duration::from_secs(n))).is_ok());
+        }
+        assert!(limiter.state.lock().paid.len() <= SMALL + 1);
+    }
+}
