@@ -173,6 +173,7 @@ impl Built {
             prefix: config.prefix.as_str().into(),
             standings,
             admissions: Arc::clone(&admissions),
+            store: Arc::clone(store),
             totp: Arc::new(totp.with_drifts(Arc::clone(drifts))),
             names: names.clone(),
             keyring: Arc::clone(&keyring),

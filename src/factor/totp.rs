@@ -18,8 +18,9 @@ mod window;
 
 use std::sync::Arc;
 
+pub use self::typed::authenticator_name;
 use self::{
-    typed::{Code, authenticator_name},
+    typed::Code,
     window::{Codes, Found, STEP_SECS},
 };
 use super::{Hint, Proof, Verdict, drift::Drifts};

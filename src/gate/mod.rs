@@ -39,12 +39,12 @@ pub use permit::{LoginPermit, Permit};
 
 use crate::{
     base::clock::{SharedClock, UnixMillis},
-    config::{App, app::Requirement},
+    config::App,
     model::{RequestView, Wants},
     policy::{self, Decision, Facts},
     session::{
         admission::Admissions,
-        standing::{LiveSession, Standings},
+        standing::{LiveSession, Standings, Worth},
         token::{Pending, Purpose, Session},
     },
     store::feed::Sight,
@@ -148,7 +148,7 @@ impl Gate {
         let session = self
             .standings
             .session(app, &view.cookies, now)
-            .filter(|live| judge(app, view, live.session(), now) == Standing::Enough);
+            .filter(|live| Worth::of(live.session(), app, view.client, now) == Worth::Enough);
         if session.is_some() && glance.sight() == Sight::Blind {
             return Outcome::Blind;
         }
@@ -218,12 +218,12 @@ impl Gate {
         live: Arc<LiveSession>,
         now: UnixMillis,
     ) -> Outcome {
-        match judge(app, view, live.session(), now) {
-            Standing::Enough => {}
-            Standing::TooLittle => return self.step_up(app, view, &live, now),
+        match Worth::of(live.session(), app, view.client, now) {
+            Worth::Enough => {}
+            Worth::TooLittle => return self.step_up(app, view, &live, now),
             // What anybody may see goes to them, too, but as to anybody.
-            Standing::Elsewhere if is_anonymous(app, view) => return self.assess_stranger(app, view, now),
-            Standing::Elsewhere => return Outcome::Elsewhere,
+            Worth::Elsewhere if is_anonymous(app, view) => return self.assess_stranger(app, view, now),
+            Worth::Elsewhere => return Outcome::Elsewhere,
         }
         let logout = watch::is_logout(app, view.path, view.query);
         let mut permit = self.permit(app, view, Some(live));
@@ -286,36 +286,6 @@ impl Gate {
     fn challenge_url(&self) -> String {
         format!("{}/challenge", self.prefix)
     }
-}
-
-/// What a running session is worth where it is used now.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    Enough,
-    TooLittle,
-    Elsewhere,
-}
-
-fn judge(app: &App, view: &RequestView<'_>, session: &Session, now: UnixMillis) -> Standing {
-    let facts = Facts { user: &session.user.name, client: view.client, terms: &session.terms, now };
-    match policy::decide(app, &facts) {
-        Decision::Exempt(_) => Standing::Enough,
-        Decision::Require(requirement) if suffices(session, requirement, now) => Standing::Enough,
-        Decision::Require(_) => Standing::TooLittle,
-        Decision::Elsewhere => Standing::Elsewhere,
-    }
-}
-
-/// Whether what a running session has proved still suffices.
-///
-/// The *age* of a proof is judged on every request only under `continuous`; `at_login` never interrupts. A session
-/// without any proof rests on an exemption alone, and lives as long as the exemption: one begun inside the office
-/// network must not go on from elsewhere when policy asks a second factor there (I2).
-fn suffices(session: &Session, requirement: &Requirement, now: UnixMillis) -> bool {
-    let Some(proved_at) = session.proved_at else { return false };
-    !requirement.continuous
-        || (now.since(proved_at) <= requirement.validity
-            && session.methods.bits() & policy::methods(requirement).bits() != 0)
 }
 
 /// Only what can be read in one way is anonymous.

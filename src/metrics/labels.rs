@@ -265,7 +265,9 @@ label!(
         AddAuthenticator = "add_authenticator",
         /// `Enrolments::advance_step`
         AdvanceStep = "advance_step",
-        /// `Enrolments::remove`
+        /// `Enrolments::rename`
+        RenameAuthenticator = "rename_authenticator",
+        /// `Enrolments::remove`, `Enrolments::remove_spare`
         RemoveAuthenticator = "remove_authenticator",
         /// `Users::note_seen`
         NoteSeen = "note_seen",

@@ -8,6 +8,7 @@
 
 mod cookies;
 mod listed;
+mod own;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -41,6 +42,10 @@ use crate::{
 const LONGEST_TRUST: Duration = Duration::from_secs(91 * 24 * 60 * 60);
 /// Kept longer than seems needed, since limits may grow with a new configuration.
 const MARGIN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Those of our own pages that may ask for a fresh second factor, below the prefix: adding an authenticator, the user's
+/// own things, removing an authenticator.
+const ASK_FOR_PROOF: [&str; 3] = ["/enrol", "/me", "/me/remove"];
 
 /// Where a login comes from.
 #[derive(Clone, Copy)]
@@ -399,9 +404,9 @@ impl Admissions {
         Ok(vec![self.login_cookie(&pending)])
     }
 
-    /// A step-up may lead back to the one page of ours that asks for it: adding an authenticator.
+    /// A step-up may lead back to the pages of ours that ask for it, written exactly so.
     fn step_up_target<'a>(&self, target: &'a str) -> &'a str {
-        if target.strip_prefix(self.prefix.as_str()) == Some("/enrol") {
+        if target.strip_prefix(self.prefix.as_str()).is_some_and(|page| ASK_FOR_PROOF.contains(&page)) {
             target
         } else {
             target::clean(target, &self.prefix)

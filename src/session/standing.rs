@@ -4,6 +4,7 @@
 //! nothing. Nothing here asks a store; what has been revoked is in [`Live`].
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -23,8 +24,9 @@ use crate::{
         clock::UnixMillis,
         keyring::{KeyId, Keyring},
     },
-    config::App,
+    config::{App, app::Requirement},
     model::{DeviceId, OwnCookies},
+    policy::{self, Decision, Facts},
 };
 
 /// How long a pending login waits for its second factor.
@@ -88,6 +90,42 @@ impl LiveSession {
             && now.since(session.started) < app.session.max
             && now.since(session.seen) < app.session.idle
     }
+}
+
+/// What a running session is worth where it is used now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Worth {
+    /// All that policy asks.
+    Enough,
+    /// Less: a second factor must be proved again first.
+    TooLittle,
+    /// Its user may not come from this address.
+    Elsewhere,
+}
+
+impl Worth {
+    /// What this session is worth at this address.
+    pub fn of(session: &Session, app: &App, client: IpAddr, now: UnixMillis) -> Self {
+        let facts = Facts { user: &session.user.name, client, terms: &session.terms, now };
+        match policy::decide(app, &facts) {
+            Decision::Exempt(_) => Self::Enough,
+            Decision::Require(requirement) if suffices(session, requirement, now) => Self::Enough,
+            Decision::Require(_) => Self::TooLittle,
+            Decision::Elsewhere => Self::Elsewhere,
+        }
+    }
+}
+
+/// Whether what a running session has proved still suffices.
+///
+/// The *age* of a proof is judged on every request only under `continuous`; `at_login` never interrupts. A session
+/// without any proof rests on an exemption alone, and lives as long as the exemption: one begun inside the office
+/// network must not go on from elsewhere when policy asks a second factor there (I2).
+fn suffices(session: &Session, requirement: &Requirement, now: UnixMillis) -> bool {
+    let Some(proved_at) = session.proved_at else { return false };
+    !requirement.continuous
+        || (now.since(proved_at) <= requirement.validity
+            && session.methods.bits() & policy::methods(requirement).bits() != 0)
 }
 
 /// Reads standings.

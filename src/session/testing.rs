@@ -28,12 +28,12 @@ use crate::{
     config::{App, sample},
     factor::Proof,
     model::{
-        AppId, Authenticator, AuthenticatorId, DeviceId, LoginId, Method, OwnCookies, SessionId, UserKey,
-        UserName,
+        AppId, Authenticator, AuthenticatorId, DeviceId, LoginId, Method, MethodSet, OwnCookies, SessionId,
+        UserKey, UserName,
     },
     store::{
         Added, AttemptState, Attempts, Collection, Devices, Document, Documents, Enrolments,
-        NewAuthenticator, OneTime, Ownership, RevocationSink, Revocations, SealedNames, SharedStore,
+        NewAuthenticator, OneTime, Ownership, RevocationSink, Revocations, SealedNames, SharedStore, Spare,
         StoreError, StoreResult, Upkeep, UserRecord, Users, memory,
     },
 };
@@ -242,6 +242,21 @@ impl Enrolments for Failing {
     ) -> StoreResult<bool> {
         self.step()?;
         self.inner.advance_step(user, id, step, drift_steps, now).await
+    }
+
+    async fn rename(&self, user: &UserKey, id: AuthenticatorId, name: &str) -> StoreResult<bool> {
+        self.step()?;
+        self.inner.rename(user, id, name).await
+    }
+
+    async fn remove_spare(
+        &self,
+        user: &UserKey,
+        id: AuthenticatorId,
+        counting: MethodSet,
+    ) -> StoreResult<Spare> {
+        self.step()?;
+        self.inner.remove_spare(user, id, counting).await
     }
 
     async fn remove(&self, user: &UserKey, id: AuthenticatorId) -> StoreResult<bool> {

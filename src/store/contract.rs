@@ -28,6 +28,8 @@ macro_rules! run_contract {
             i4_a_step_is_accepted_once_under_concurrency,
             i4_steps_only_grow_and_only_for_the_owner,
             an_authenticator_can_be_removed_by_its_owner_only,
+            an_authenticator_is_renamed_by_its_owner_only,
+            i8_the_last_authenticator_is_never_a_spare_one,
             users_are_met_once_and_counted,
             users_are_listed_in_pages,
             reset_leaves_nothing_and_is_announced,
@@ -250,6 +252,41 @@ pub(crate) async fn an_authenticator_can_be_removed_by_its_owner_only(store: Sha
     assert!(!store.remove(&anna, id).await.unwrap());
     assert!(!store.advance_step(&anna, id, 999, 0, NOW).await.unwrap());
     assert_eq!(store.authenticators(&anna).await.unwrap().len(), 1);
+}
+
+pub(crate) async fn an_authenticator_is_renamed_by_its_owner_only(store: SharedStore) {
+    let (anna, id) = (user("anna"), AuthenticatorId([1; 16]));
+    enrol(&store, &anna, 1).await;
+    assert!(!store.rename(&user("bram"), id, "his").await.unwrap());
+    assert!(store.rename(&anna, id, "Werktelefoon é").await.unwrap());
+    assert!(!store.rename(&anna, AuthenticatorId([2; 16]), "nothing").await.unwrap());
+    let kept = store.authenticators(&anna).await.unwrap();
+    assert_eq!((kept.len(), kept[0].name.as_str()), (1, "Werktelefoon é"));
+    assert!(store.advance_step(&anna, id, 999, 0, NOW).await.unwrap(), "the rest of it is as it was");
+}
+
+/// Two removals at once, of two different ones, by whatever number of callers: one always stays.
+pub(crate) async fn i8_the_last_authenticator_is_never_a_spare_one(store: SharedStore) {
+    let (anna, all) = (user("anna"), MethodSet::of(Method::Totp));
+    let id = |n| AuthenticatorId([n; 16]);
+    enrol(&store, &anna, 1).await;
+    assert_eq!(store.remove_spare(&anna, id(1), all).await.unwrap(), Spare::Last);
+    assert_eq!(store.remove_spare(&anna, id(9), all).await.unwrap(), Spare::Unknown);
+    assert_eq!(store.remove_spare(&user("bram"), id(1), all).await.unwrap(), Spare::Unknown);
+    enrol(&store, &anna, 2).await;
+    let none = MethodSet::EMPTY;
+    assert_eq!(store.remove_spare(&anna, id(1), none).await.unwrap(), Spare::Last, "no other one counts");
+    for round in 3..23_u8 {
+        let answers = sixteen(&store, move |caller, store| async move {
+            let kept = store.authenticators(&user("anna")).await.unwrap();
+            let Some(one) = kept.get(usize::from(caller % 2)) else { return Spare::Unknown };
+            store.remove_spare(&user("anna"), one.id, all).await.unwrap()
+        })
+        .await;
+        assert_eq!(answers.into_iter().filter(|a| *a == Spare::Removed).count(), 1, "round {round}");
+        assert_eq!(store.authenticators(&anna).await.unwrap().len(), 1, "round {round}");
+        enrol(&store, &anna, round).await;
+    }
 }
 
 pub(crate) async fn i2_a_login_is_consumed_once_under_concurrency(store: SharedStore) {

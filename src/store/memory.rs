@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 
 use super::{
     Added, AttemptState, Attempts, Collection, Devices, Document, Documents, Enrolments, NewAuthenticator,
-    OneTime, Ownership, Rekeyed, RevocationSink, Revocations, SealedCount, SealedNames, SharedStore,
-    StoreError, StoreResult, Upkeep, UserRecord, Users, documents::Shelves,
+    OneTime, Ownership, Rekeyed, RevocationSink, Revocations, SealedCount, SealedNames, SharedStore, Spare,
+    StoreError, StoreResult, Upkeep, UserRecord, Users, documents::Shelves, spare,
 };
 use crate::{
     base::{
@@ -23,7 +23,8 @@ use crate::{
         keyring::Keyring,
     },
     model::{
-        AppId, Authenticator, AuthenticatorId, DeviceId, Epoch, LoginId, Revocation, SessionId, UserKey,
+        AppId, Authenticator, AuthenticatorId, DeviceId, Epoch, LoginId, MethodSet, Revocation, SessionId,
+        UserKey,
     },
 };
 
@@ -184,6 +185,30 @@ impl Enrolments for Memory {
         authenticator.drift_steps = drift_steps;
         authenticator.last_used_at = Some(now);
         Ok(true)
+    }
+
+    async fn rename(&self, user: &UserKey, id: AuthenticatorId, name: &str) -> StoreResult<bool> {
+        let mut state = self.0.lock();
+        let person = state.people.get_mut(user);
+        let found = person.and_then(|p| p.authenticators.iter_mut().find(|a| a.id == id));
+        let Some(authenticator) = found else { return Ok(false) };
+        name.clone_into(&mut authenticator.name);
+        Ok(true)
+    }
+
+    async fn remove_spare(
+        &self,
+        user: &UserKey,
+        id: AuthenticatorId,
+        counting: MethodSet,
+    ) -> StoreResult<Spare> {
+        let mut state = self.0.lock();
+        let Some(person) = state.people.get_mut(user) else { return Ok(Spare::Unknown) };
+        let spare = spare(&person.authenticators, id, counting);
+        if spare == Spare::Removed {
+            person.authenticators.retain(|a| a.id != id);
+        }
+        Ok(spare)
     }
 
     async fn remove(&self, user: &UserKey, id: AuthenticatorId) -> StoreResult<bool> {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::{
     Added, AttemptState, Attempts, Collection, Devices, Document, Documents, Enrolments, NewAuthenticator,
-    OneTime, Ownership, Rekeyed, RevocationSink, Revocations, SealedCount, SealedNames, SharedStore,
+    OneTime, Ownership, Rekeyed, RevocationSink, Revocations, SealedCount, SealedNames, SharedStore, Spare,
     StoreError, StoreResult, Upkeep, UserRecord, Users,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
         keyring::Keyring,
     },
     metrics::{Metrics, StoreOperation as Op},
-    model::{AppId, Authenticator, AuthenticatorId, DeviceId, LoginId, SessionId, UserKey},
+    model::{AppId, Authenticator, AuthenticatorId, DeviceId, LoginId, MethodSet, SessionId, UserKey},
 };
 
 /// No verb of a store that works takes so long, not even one that waits until the lease of another replica has run out
@@ -69,6 +69,19 @@ impl Enrolments for Metered {
         now: UnixMillis,
     ) -> StoreResult<bool> {
         self.timed(Op::AdvanceStep, self.store.advance_step(user, id, step, drift_steps, now)).await
+    }
+
+    async fn rename(&self, user: &UserKey, id: AuthenticatorId, name: &str) -> StoreResult<bool> {
+        self.timed(Op::RenameAuthenticator, self.store.rename(user, id, name)).await
+    }
+
+    async fn remove_spare(
+        &self,
+        user: &UserKey,
+        id: AuthenticatorId,
+        counting: MethodSet,
+    ) -> StoreResult<Spare> {
+        self.timed(Op::RemoveAuthenticator, self.store.remove_spare(user, id, counting)).await
     }
 
     async fn remove(&self, user: &UserKey, id: AuthenticatorId) -> StoreResult<bool> {

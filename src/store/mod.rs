@@ -27,7 +27,8 @@ use crate::{
         keyring::Keyring,
     },
     model::{
-        AppId, Authenticator, AuthenticatorId, DeviceId, Epoch, LoginId, Revocation, SessionId, UserKey,
+        AppId, Authenticator, AuthenticatorId, DeviceId, Epoch, LoginId, MethodSet, Revocation, SessionId,
+        UserKey,
     },
 };
 
@@ -63,6 +64,26 @@ pub enum Added {
     Void,
 }
 
+/// What became of [`Enrolments::remove_spare`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Spare {
+    /// Removed, durably.
+    Removed,
+    /// No other one of those methods would be left; nothing was changed.
+    Last,
+    /// There is none with this id.
+    Unknown,
+}
+
+/// What becomes of removing `id` from these ([`Enrolments::remove_spare`]), for backends that hold them together.
+fn spare(all: &[Authenticator], id: AuthenticatorId, counting: MethodSet) -> Spare {
+    if all.iter().all(|a| a.id != id) {
+        return Spare::Unknown;
+    }
+    let stays = all.iter().any(|a| a.id != id && counting.contains(a.method));
+    if stays { Spare::Removed } else { Spare::Last }
+}
+
 /// Users' confirmed authenticators.
 #[async_trait]
 pub trait Enrolments: Send + Sync {
@@ -84,8 +105,20 @@ pub trait Enrolments: Send + Sync {
         now: UnixMillis,
     ) -> StoreResult<bool>;
 
+    /// Gives one another name; false when there is none.
+    async fn rename(&self, user: &UserKey, id: AuthenticatorId, name: &str) -> StoreResult<bool>;
+
     /// Removes one; false when there was none.
     async fn remove(&self, user: &UserKey, id: AuthenticatorId) -> StoreResult<bool>;
+
+    /// Removes one if another one of a method in `counting` stays; looking and removing are one step, so that two
+    /// removals at once never leave nothing.
+    async fn remove_spare(
+        &self,
+        user: &UserKey,
+        id: AuthenticatorId,
+        counting: MethodSet,
+    ) -> StoreResult<Spare>;
 }
 
 /// What is known of a user beside authenticators.

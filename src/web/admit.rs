@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use askama::Template;
-use axum::http::StatusCode;
+use axum::http::{HeaderName, StatusCode};
 
 use super::{
-    reply::{Answer, Fault, Page},
+    reply::{self, Answer, Fault, Page},
     view::{Frame, MessagePage, Problem, Sign},
     visitor::Visitor,
 };
@@ -19,10 +19,14 @@ use crate::{
     model::{DeviceId, Method, RequestId, UserKey},
     session::{
         admission::Completion,
+        standing::LiveSession,
         token::{Pending, Purpose},
     },
     throttle::Next,
 };
+
+/// How long after a second factor authenticators may be added or removed without a new one.
+const FRESH: Duration = Duration::from_secs(5 * 60);
 
 /// Completes a pending login with its proof, and sends the browser on.
 pub(super) async fn complete(visitor: &Visitor, pending: Pending, proof: Proof) -> Result<Answer, Fault> {
@@ -93,6 +97,23 @@ pub(super) fn refused(
         Verdict::NotEnrolled => Err(Fault::Instead(Answer::to(visitor.path("challenge")))),
         Verdict::Proved(_) => Err(Fault::Internal("a proof is no refusal".to_owned())),
     }
+}
+
+/// Whether the second factor of this session was proved so lately that what outlasts the session may be changed.
+pub(super) fn is_fresh(visitor: &Visitor, live: &LiveSession) -> bool {
+    live.session().proved_at.is_some_and(|at| visitor.now.since(at) <= FRESH)
+}
+
+/// To the challenge, and from there back to `page`, one of those for which
+/// [`Admissions::step_up`](crate::session::admission::Admissions::step_up) does that.
+pub(super) fn prove_again(visitor: &Visitor, live: &LiveSession, page: &str) -> Result<Answer, Fault> {
+    // A link on another site must not make anybody prove themselves again.
+    let site = reply::text(visitor.headers(), &HeaderName::from_static("sec-fetch-site"));
+    if site.is_some_and(|s| s != "same-origin" && s != "none") {
+        return Ok(Answer::to("/"));
+    }
+    let cookies = visitor.pages.admissions.step_up(live, &visitor.path(page))?;
+    Ok(Answer::SeeOther { to: visitor.path("challenge"), cookies })
 }
 
 /// Nothing is pending any more: to the app's login page. A blocked user is told so instead.

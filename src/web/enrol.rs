@@ -4,19 +4,15 @@
 //! lets them enrol from this address; and a live session whose second factor was proved a moment ago, for
 //! one more authenticator. The page shows the secret of the visitor's own login and can show no other (E6).
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use askama::Template;
-use axum::{
-    body::Body,
-    http::{HeaderName, StatusCode},
-    response::Response,
-};
+use axum::{body::Body, http::StatusCode, response::Response};
 
 use super::{
     admit,
     forms::{self, Form},
-    reply::{self, Answer, Fault, Page},
+    reply::{Answer, Fault, Page},
     view::{EnrolPage, Frame, MessagePage, Problem, Sign, StoreLinks},
     visitor::Visitor,
 };
@@ -38,8 +34,6 @@ use crate::{
 };
 
 const PURPOSE: &str = "enrol";
-/// How long after a second factor another authenticator may be added without a new one.
-const FRESH: Duration = Duration::from_secs(5 * 60);
 const MAX_NAME_CHARS: usize = 40;
 
 /// Who may enrol.
@@ -139,17 +133,10 @@ async fn candidate(visitor: &Visitor) -> Result<Candidate, Fault> {
         return instead(Answer::to("/"));
     }
     demand_open(visitor, &session.user)?;
-    let fresh = session.proved_at.is_some_and(|at| visitor.now.since(at) <= FRESH);
-    if fresh {
+    if admit::is_fresh(visitor, &live) {
         return Ok(Candidate::Another(live));
     }
-    // A link on another site must not make anybody prove themselves again.
-    let site = reply::text(visitor.headers(), &HeaderName::from_static("sec-fetch-site"));
-    if site.is_some_and(|s| s != "same-origin" && s != "none") {
-        return instead(Answer::to("/"));
-    }
-    let cookies = visitor.pages.admissions.step_up(&live, &visitor.path("enrol"))?;
-    instead(Answer::SeeOther { to: visitor.path("challenge"), cookies })
+    instead(admit::prove_again(visitor, &live, "enrol")?)
 }
 
 /// A running session must prove more than it has, and its user has nothing to prove it with: it began without a second
@@ -280,12 +267,14 @@ pub(super) fn page<'a>(frame: Frame<'a>, shown: Shown<'a>, problem: Option<Probl
 pub(super) fn done(frame: Frame<'_>) -> MessagePage<'_> {
     MessagePage::new(frame, Sign::Done, frame.t("enrol-done-title"), vec![frame.t("enrol-done-text")])
         .with_link("/".to_owned(), to_app(frame))
+        .with_more(format!("{}/me", frame.prefix), frame.t("to-me"))
 }
 
 /// There is no room for one more.
 pub(super) fn too_many(frame: Frame<'_>) -> MessagePage<'_> {
     MessagePage::new(frame, Sign::Note, frame.t("enrol-too-many-title"), vec![frame.t("enrol-too-many-text")])
         .with_link("/".to_owned(), to_app(frame))
+        .with_more(format!("{}/me", frame.prefix), frame.t("to-me"))
 }
 
 fn to_app(frame: Frame<'_>) -> String {

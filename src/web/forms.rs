@@ -73,7 +73,8 @@ pub(super) fn token(keyring: &Keyring, purpose: &'static str, id: &[u8; 16]) -> 
     BASE64URL_NOPAD.encode(&[key.as_slice(), tag.as_slice()].concat())
 }
 
-fn genuine(keyring: &Keyring, purpose: &'static str, id: &[u8; 16], token: &str) -> bool {
+/// Whether a token was made for this purpose and this login or session.
+pub(super) fn genuine(keyring: &Keyring, purpose: &'static str, id: &[u8; 16], token: &str) -> bool {
     let Ok(bytes) = BASE64URL_NOPAD.decode(token.as_bytes()) else { return false };
     let Some((key, tag)) = bytes.split_first_chunk::<{ size_of::<KeyId>() }>() else { return false };
     keyring.verify(DOMAIN, *key, &[purpose.as_bytes(), id], tag)

@@ -50,7 +50,7 @@ pub(super) fn ask_page<'a>(frame: Frame<'a>, user: &'a str, token: String) -> Me
     let action = format!("{}/logout", frame.prefix);
     page.form = Some(Confirm { action, token, label: frame.t("logout-submit") });
     page.link = Some(Link { href: "/".to_owned(), label: frame.t("logout-stay") });
-    page
+    page.with_more(format!("{}/me", frame.prefix), frame.t("to-me"))
 }
 
 /// "You are logged out".

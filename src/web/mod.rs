@@ -11,6 +11,8 @@
 //! |---|---|---|
 //! | `challenge` | asks for a code | checks it, completes the login |
 //! | `enrol` | shows QR and setup key | checks the first code, keeps the authenticator, completes the login |
+//! | `me` | own authenticators, sessions, language | changes them |
+//! | `me/remove` | which authenticator is to go | removes it, ends every session |
 //! | `logout` | asks | ends the session |
 //! | `login` | to the app's login page | – |
 //! | `static/{file}` | style, script, icon | – |
@@ -24,6 +26,7 @@ mod enrol;
 mod errors;
 mod forms;
 mod logout;
+mod me;
 mod reply;
 mod view;
 mod visitor;
@@ -50,6 +53,7 @@ use crate::{
     metrics::Metrics,
     model::RequestId,
     session::{admission::Admissions, cookie::Names, standing::Standings},
+    store::SharedStore,
 };
 use reply::Fault;
 use visitor::Visitor;
@@ -76,6 +80,8 @@ pub struct Pages {
     pub standings: Arc<Standings>,
     /// Begins and ends sessions.
     pub admissions: Arc<Admissions>,
+    /// What is kept.
+    pub store: SharedStore,
     /// Codes.
     pub totp: Arc<Totp>,
     /// Cookie names.
@@ -97,6 +103,8 @@ pub fn router(pages: Pages) -> Router {
     let own = Router::new()
         .route("/challenge", get(challenge::show).post(challenge::answer))
         .route("/enrol", get(enrol::show).post(enrol::confirm))
+        .route("/me", get(me::show).post(me::act))
+        .route("/me/remove", get(me::ask_remove).post(me::remove))
         .route("/logout", get(logout::ask).post(logout::end))
         .route("/login", get(logout::to_login))
         .route("/static/{file}", get(assets::serve))

@@ -2,5 +2,6 @@
 
 mod house;
 mod journeys;
+mod me;
 mod samples;
 mod table;

@@ -148,6 +148,8 @@ pub(super) struct MessagePage<'a> {
     pub texts: Vec<String>,
     pub form: Option<Confirm>,
     pub link: Option<Link>,
+    /// What else there is, below.
+    pub more: Option<Link>,
     pub request_id: Option<&'a str>,
 }
 
@@ -164,8 +166,16 @@ impl<'a> MessagePage<'a> {
             texts,
             form: None,
             link: None,
+            more: None,
             request_id: None,
         }
+    }
+
+    /// With something else, less prominent.
+    #[must_use]
+    pub fn with_more(mut self, href: String, label: String) -> Self {
+        self.more = Some(Link { href, label });
+        self
     }
 
     /// With a way on.

@@ -38,6 +38,7 @@ pub(super) struct Visitor {
     pub now: UnixMillis,
     /// The language was chosen by this very request.
     chosen: bool,
+    query: String,
     headers: HeaderMap,
 }
 
@@ -66,6 +67,12 @@ impl Visitor {
     /// Whether a session is there whose user has been blocked.
     pub fn is_blocked(&self) -> bool {
         self.pages.standings.is_blocked(&self.visit.app, &self.own(), self.now)
+    }
+
+    /// A value in the query of the address.
+    pub fn asked(&self, name: &str) -> Option<String> {
+        let mut pairs = form_urlencoded::parse(self.query.as_bytes());
+        pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     }
 
     /// What policy requires of a user at this address; `None` when nothing.
@@ -176,6 +183,7 @@ impl FromRequestParts<Arc<Pages>> for Visitor {
             language: chosen.unwrap_or_else(|| preferred(&parts.headers)),
             now: pages.clock.now(),
             chosen: chosen.is_some(),
+            query: parts.uri.query().unwrap_or_default().to_owned(),
             headers: parts.headers.clone(),
         };
         match visitor.pages.names.find(cookie_lines(&visitor.headers)) {

@@ -27,7 +27,7 @@ impl Code {
 
 /// A name as the user gave it, fit to be shown: one line, at most 60 characters, nothing invisible that would
 /// turn the text around it.
-pub(super) fn authenticator_name(typed: &str) -> String {
+pub fn authenticator_name(typed: &str) -> String {
     let visible =
         typed.chars().filter(|c| !is_invisible(*c)).map(|c| if c.is_whitespace() { ' ' } else { c });
     let visible: String = visible.filter(|c| !c.is_control()).collect();

@@ -12,10 +12,10 @@ use super::{
 };
 use crate::{
     base::clock::UnixMillis,
-    model::{Authenticator, AuthenticatorId, Revocation, UserKey},
+    model::{Authenticator, AuthenticatorId, MethodSet, Revocation, UserKey},
     store::{
-        Added, AttemptState, Attempts, Enrolments, NewAuthenticator, StoreError, StoreResult, UserRecord,
-        Users, feed::Position,
+        Added, AttemptState, Attempts, Enrolments, NewAuthenticator, Spare, StoreError, StoreResult,
+        UserRecord, Users, feed::Position, spare,
     },
 };
 
@@ -112,6 +112,37 @@ impl Enrolments for Redis {
             })
             .await?;
         Ok(advanced)
+    }
+
+    async fn rename(&self, user: &UserKey, id: AuthenticatorId, name: &str) -> StoreResult<bool> {
+        let (renamed, _) = self
+            .change_person(user, true, |person| {
+                let found = person.authenticators.iter_mut().find(|a| a.id == id);
+                let Some(authenticator) = found else { return (false, None) };
+                name.clone_into(&mut authenticator.name);
+                (true, Some(Written::default()))
+            })
+            .await?;
+        Ok(renamed)
+    }
+
+    async fn remove_spare(
+        &self,
+        user: &UserKey,
+        id: AuthenticatorId,
+        counting: MethodSet,
+    ) -> StoreResult<Spare> {
+        let (spare, _) = self
+            .change_person(user, true, |person| {
+                let spare = spare(&person.authenticators, id, counting);
+                if spare != Spare::Removed {
+                    return (spare, None);
+                }
+                person.authenticators.retain(|a| a.id != id);
+                (spare, Some(Written::default()))
+            })
+            .await?;
+        Ok(spare)
     }
 
     async fn remove(&self, user: &UserKey, id: AuthenticatorId) -> StoreResult<bool> {

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     base::{clock::UnixMillis, keyring::Keyring, secret::SecretBytes},
-    model::{Authenticator, AuthenticatorId, LoginId, Method, UserKey},
-    store::{Added, AttemptState, Attempts, Enrolments, NewAuthenticator, OneTime},
+    model::{Authenticator, AuthenticatorId, LoginId, Method, MethodSet, UserKey},
+    store::{Added, AttemptState, Attempts, Enrolments, NewAuthenticator, OneTime, Spare},
 };
 
 #[async_trait]
@@ -104,6 +104,48 @@ impl Enrolments for Sqlite {
                 )?
                 .execute(params![id.0.as_slice(), owner, signed(step), drift_steps, signed(now.0)])?;
             Ok(changed == 1)
+        })
+        .await
+    }
+
+    async fn rename(&self, user: &UserKey, id: AuthenticatorId, name: &str) -> StoreResult<bool> {
+        let (user, name) = (user.clone(), name.to_owned());
+        self.write(move |db, _| {
+            let Some(owner) = id_of(db, &user)? else { return Ok(false) };
+            let renamed = db
+                .prepare_cached("UPDATE authenticators SET name = ?3 WHERE id = ?1 AND user = ?2")?
+                .execute(params![id.0.as_slice(), owner, name])?;
+            Ok(renamed == 1)
+        })
+        .await
+    }
+
+    async fn remove_spare(
+        &self,
+        user: &UserKey,
+        id: AuthenticatorId,
+        counting: MethodSet,
+    ) -> StoreResult<Spare> {
+        let user = user.clone();
+        self.write(move |db, _| {
+            let Some(owner) = id_of(db, &user)? else { return Ok(Spare::Unknown) };
+            let (mut found, mut stays) = (false, false);
+            let mut select = db.prepare_cached("SELECT id, method FROM authenticators WHERE user = ?1")?;
+            let mut rows = select.query([owner])?;
+            while let Some(row) = rows.next()? {
+                if row.get::<_, [u8; 16]>(0)? == id.0 {
+                    found = true;
+                } else {
+                    let method: String = row.get(1)?;
+                    stays |= Method::parse(&method).is_some_and(|method| counting.contains(method));
+                }
+            }
+            if !(found && stays) {
+                return Ok(if found { Spare::Last } else { Spare::Unknown });
+            }
+            db.prepare_cached("DELETE FROM authenticators WHERE id = ?1 AND user = ?2")?
+                .execute(params![id.0.as_slice(), owner])?;
+            Ok(Spare::Removed)
         })
         .await
     }

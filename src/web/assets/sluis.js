@@ -28,6 +28,13 @@
     window.addEventListener("pageshow", function () { sent = false; });
   });
 
+  // Moments in the browser's own time zone.
+  document.querySelectorAll("time[datetime]").forEach(function (time) {
+    var at = new Date(time.getAttribute("datetime"));
+    if (isNaN(at)) return;
+    time.textContent = at.toLocaleString(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" });
+  });
+
   document.querySelectorAll("button[data-copy]").forEach(function (button) {
     var told = document.getElementById(button.getAttribute("aria-describedby"));
     button.hidden = false;

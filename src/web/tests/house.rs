@@ -87,6 +87,7 @@ impl House {
                 clock.clone(),
                 random,
             )),
+            store: store.clone(),
             totp: Arc::new(Totp::new(store.clone(), keyring.clone(), clock.clone())),
             names,
             keyring,

@@ -8,10 +8,19 @@ use axum::http::StatusCode;
 use regex::Regex;
 
 use super::super::{
-    admit, assets, challenge, enrol, error_page, errors, logout,
+    admit, assets, challenge, enrol, error_page, errors, logout, me,
     view::{Frame, Problem},
 };
-use crate::{factor::Hint, i18n::Language, model::RequestId};
+use crate::{
+    base::{clock::UnixMillis, secret::SecretBytes},
+    config::sample,
+    factor::Hint,
+    i18n::Language,
+    model::{
+        AppId, Authenticator, AuthenticatorId, DeviceId, Epoch, Method, Profile, RequestId, SessionId,
+        SessionRecord,
+    },
+};
 
 const PREFIX: &str = "/.sluis";
 const SETUP_URL: &str =
@@ -50,6 +59,22 @@ fn samples(language: Language) -> Vec<(String, String)> {
         ..problem
     });
     let login = || "/login?next=%2F".to_owned();
+    let app = sample::app();
+    let linked = ["Work phone", "Tablet", HOSTILE].map(authenticator);
+    let begun = [FIREFOX, "", HOSTILE].map(session);
+    let profile = Profile { language: Some("nl".to_owned()), ..Profile::default() };
+    let own = |user, authenticators, sessions| me::page::Overview {
+        user,
+        here: SessionId([2; 16]),
+        app: &app,
+        token: "dG9rZW4".to_owned(),
+        done: Some(me::page::Done::SignedOut),
+        // More than there are yet: the page must be able to show a choice.
+        methods: vec![Method::Totp, Method::Totp],
+        authenticators,
+        sessions,
+        profile: &profile,
+    };
     let text = |t: &dyn askama::DynTemplate| t.dyn_render().unwrap();
     let mut pages = vec![
         ("challenge", text(&challenge::page(frame, asked("anna", false, 12), None))),
@@ -77,6 +102,19 @@ fn samples(language: Language) -> Vec<(String, String)> {
         ("not-set-up", text(&admit::not_set_up_page(frame, login()))),
         ("wait", text(&admit::wait_page(frame, Duration::from_secs(30)))),
         ("locked", text(&admit::locked_page(frame, &id))),
+        ("me", text(&me::page::page(frame, own("anna", &linked[..2], &begun[..2])))),
+        (
+            "me-empty",
+            text(&me::page::page(frame, me::page::Overview { done: None, ..own("anna", &[], &[]) })),
+        ),
+        ("me-hostile", text(&me::page::page(frame, own(HOSTILE, &linked, &begun)))),
+        (
+            "me-remove",
+            text(&me::page::remove(frame, "anna", "dG9rZW4".to_owned(), &[&linked[0], &linked[1]])),
+        ),
+        ("me-only-one", text(&me::page::only_one(frame))),
+        ("me-removed", text(&me::page::removed(frame, login()))),
+        ("me-everywhere", text(&me::page::everywhere(frame, login()))),
         ("logout", text(&logout::ask_page(frame, "anna", "dG9rZW4".to_owned()))),
         ("signed-out", text(&logout::signed_out_page(frame, login()))),
         ("form-refused", text(&errors::foreign_form_page(frame, login(), &id))),
@@ -91,6 +129,34 @@ fn samples(language: Language) -> Vec<(String, String)> {
         pages.push((format!("error-{}", status.as_u16()), answer.into_body()));
     }
     pages
+}
+
+const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+
+fn authenticator(name: &str) -> Authenticator {
+    Authenticator {
+        id: AuthenticatorId([u8::try_from(name.len()).unwrap(); 16]),
+        method: Method::Totp,
+        name: name.to_owned(),
+        confirmed_at: UnixMillis::from_secs(1_800_000_000),
+        last_used_at: (name.len() > 6).then(|| UnixMillis::from_secs(1_800_600_000)),
+        secret: SecretBytes::new(vec![1; 20]),
+        last_step: 1,
+        drift_steps: 0,
+    }
+}
+
+fn session(agent: &str) -> SessionRecord {
+    SessionRecord {
+        id: SessionId([if agent.is_empty() { 2 } else { u8::try_from(agent.len()).unwrap() }; 16]),
+        app: AppId::new("care"),
+        device: DeviceId([1; 16]),
+        epoch: Epoch(1),
+        started: UnixMillis::from_secs(1_800_000_000),
+        until: UnixMillis::from_secs(1_800_040_000),
+        address: [192, 0, 2, 7].into(),
+        agent: agent.to_owned(),
+    }
 }
 
 #[test]

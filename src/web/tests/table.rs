@@ -54,6 +54,59 @@ const TABLE: &[(&str, &str, [&str; 7])] = &[
             "403",
         ],
     ),
+    (
+        "GET",
+        "/.sluis/me",
+        [
+            "403 expired",
+            "303 /.sluis/challenge",
+            "303 /.sluis/challenge",
+            "200 me",
+            "303 /.sluis/challenge",
+            "403 expired",
+            "403",
+        ],
+    ),
+    (
+        "POST",
+        "/.sluis/me",
+        [
+            "403 expired",
+            "303 /.sluis/challenge",
+            "303 /.sluis/challenge",
+            "403 form",
+            "303 /.sluis/challenge",
+            "403 expired",
+            "403",
+        ],
+    ),
+    (
+        "GET",
+        "/.sluis/me/remove",
+        [
+            "403 expired",
+            "303 /.sluis/challenge",
+            "303 /.sluis/challenge",
+            "200 only",
+            "303 /.sluis/challenge",
+            "403 expired",
+            "403",
+        ],
+    ),
+    (
+        "POST",
+        "/.sluis/me/remove",
+        [
+            "403 expired",
+            "303 /.sluis/challenge",
+            "303 /.sluis/challenge",
+            "403 form",
+            "303 /.sluis/challenge",
+            "403 expired",
+            "403",
+        ],
+    ),
+    ("GET", "/.sluis/me/", ["404"; 7]),
     ("GET", "/.sluis/logout", ["200 out", "200 out", "200 out", "200 ask", "200 out", "200 out", "200 out"]),
     (
         "POST",
@@ -130,6 +183,8 @@ async fn every_endpoint_and_every_visitor() {
                     ("Enter your code</h1>", " code"),
                     ("You are logged out</h1>", " out"),
                     ("Log out</h1>", " ask"),
+                    ("Your authenticators and devices</h1>", " me"),
+                    ("You need this authenticator</h1>", " only"),
                 ];
                 let what =
                     what.iter().find(|(text, _)| answer.body.contains(text)).map_or("", |(_, name)| name);

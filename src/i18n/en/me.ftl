@@ -1,0 +1,50 @@
+to-me = Your authenticators and devices
+me-title = Your authenticators and devices
+me-done-renamed = The authenticator has its new name.
+me-done-signed-out = That device has been logged out.
+me-done-others = You are logged out everywhere else.
+me-done-saved = Your choice has been saved.
+
+me-authenticators = Authenticators
+me-no-authenticators = You have not linked an authenticator.
+me-linked = linked
+me-used = last used
+me-rename = Change the name
+me-new-name = New name
+me-save = Save the name
+me-add = Add an authenticator
+me-remove = Remove an authenticator
+method-totp = Authenticator app
+
+me-sessions = Where you are logged in
+me-sessions-lead = Do you see something here that is not yours? Log out everywhere and change your password.
+me-here = this device
+me-browser-unknown = Unknown browser
+me-address = from
+me-since = since
+me-sign-out = Log out
+me-sign-out-others = Log out everywhere else
+me-sign-out-everywhere = Log out everywhere, here too
+me-sign-out-everywhere-hint = Every device is forgotten as well: each next login asks for a code.
+me-everywhere-title = You are logged out everywhere
+me-everywhere-text = Every device has been forgotten: the next login asks for a code.
+
+me-settings = Messages
+me-language = Language of messages to you
+me-language-any = No preference
+me-save-language = Save the language
+me-preferred = What to ask first
+me-preferred-any = No preference
+me-save-preferred = Save the method
+
+me-remove-title = Remove an authenticator
+me-remove-lead = For a phone that you no longer have, or an app that you no longer use.
+me-remove-which = Which one is to be removed?
+me-remove-warning = Keep one that you have at hand: you will be logged out everywhere, here too, and need a code of another authenticator to log in again.
+me-remove-submit = Remove and log out
+me-cancel = Cancel
+me-only-title = You need this authenticator
+me-only-text = It is the only one that you can log in with, so it cannot be removed. Add another one first, or ask your administrator.
+me-removed-title = The authenticator has been removed
+me-removed-text = You have been logged out everywhere. Log in again with another authenticator.
+me-removed-app = Delete the old entry in the authenticator app as well: its codes do not work any more.

@@ -1,0 +1,50 @@
+to-me = Uw authenticators en apparaten
+me-title = Uw authenticators en apparaten
+me-done-renamed = De authenticator heeft zijn nieuwe naam.
+me-done-signed-out = Dat apparaat is uitgelogd.
+me-done-others = U bent overal elders uitgelogd.
+me-done-saved = Uw keuze is opgeslagen.
+
+me-authenticators = Authenticators
+me-no-authenticators = U hebt geen authenticator gekoppeld.
+me-linked = gekoppeld
+me-used = laatst gebruikt
+me-rename = Naam wijzigen
+me-new-name = Nieuwe naam
+me-save = Naam opslaan
+me-add = Authenticator toevoegen
+me-remove = Authenticator verwijderen
+method-totp = Authenticator-app
+
+me-sessions = Waar u bent ingelogd
+me-sessions-lead = Staat hier iets wat niet van u is? Log dan overal uit en wijzig uw wachtwoord.
+me-here = dit apparaat
+me-browser-unknown = Onbekende browser
+me-address = vanaf
+me-since = sinds
+me-sign-out = Uitloggen
+me-sign-out-others = Overal elders uitloggen
+me-sign-out-everywhere = Overal uitloggen, ook hier
+me-sign-out-everywhere-hint = Ook wordt elk apparaat vergeten: bij elke volgende login vragen we om een code.
+me-everywhere-title = U bent overal uitgelogd
+me-everywhere-text = Elk apparaat is vergeten: bij de volgende login vragen we om een code.
+
+me-settings = Berichten
+me-language = Taal van berichten aan u
+me-language-any = Geen voorkeur
+me-save-language = Taal opslaan
+me-preferred = Waar we eerst om vragen
+me-preferred-any = Geen voorkeur
+me-save-preferred = Methode opslaan
+
+me-remove-title = Authenticator verwijderen
+me-remove-lead = Voor een telefoon die u niet meer hebt, of een app die u niet meer gebruikt.
+me-remove-which = Welke moet worden verwijderd?
+me-remove-warning = Houd er een over die u bij de hand hebt: u wordt overal uitgelogd, ook hier, en hebt een code van een andere authenticator nodig om weer in te loggen.
+me-remove-submit = Verwijderen en uitloggen
+me-cancel = Annuleren
+me-only-title = U hebt deze authenticator nodig
+me-only-text = Het is de enige waarmee u kunt inloggen, dus hij kan niet worden verwijderd. Voeg eerst een andere toe, of vraag het uw beheerder.
+me-removed-title = De authenticator is verwijderd
+me-removed-text = U bent overal uitgelogd. Log opnieuw in met een andere authenticator.
+me-removed-app = Verwijder ook de oude vermelding in de authenticator-app: de codes daarvan werken niet meer.
