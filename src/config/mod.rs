@@ -12,6 +12,7 @@
 
 pub mod app;
 mod fault;
+pub mod mail;
 mod print;
 mod raw;
 mod resolve;
@@ -33,6 +34,7 @@ use ipnet::IpNet;
 
 pub use app::App;
 use fault::{Place, Report};
+pub use mail::Mail;
 pub use print::Print;
 
 use crate::base::secret::SecretBytes;
@@ -64,6 +66,8 @@ pub struct Config {
     pub log: Log,
     /// The audit log.
     pub audit: Audit,
+    /// How people are reached by mail.
+    pub mail: Option<Mail>,
     /// The protected sites.
     pub apps: Vec<Arc<App>>,
 }

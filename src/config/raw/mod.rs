@@ -8,6 +8,7 @@ mod app;
 mod headers;
 mod listen;
 mod login;
+mod mail;
 mod policy;
 mod server;
 
@@ -18,6 +19,7 @@ pub use app::{App, Cookies, Session, Tolerated, Transport, Upstream};
 pub use headers::{Headers, Preset};
 pub use listen::{Https, Listen, Proxy};
 pub use login::{Login, Name, Success, Watch, Whoami};
+pub use mail::{Language as MailLanguage, Mail, Starttls};
 pub use policy::{Enrol, Judged, Match, Method, Require, Rule};
 pub use server::{
     Audit, AuditSettings, AuditWord, Format, Key, KeyReference, Limits, Log, OnFailure, Redis, RedisTls,
@@ -67,6 +69,8 @@ pub struct Raw {
     /// The audit log, as JSON lines: the word `stdout`, or a mapping.
     #[serde(default)]
     pub audit: Audit,
+    /// How people are reached by mail. Nobody is when left out.
+    pub mail: Option<Mail>,
     /// The protected apps; at least one.
     #[schemars(required)]
     pub apps: Option<Vec<App>>,

@@ -7,6 +7,7 @@ mod app;
 mod headers;
 mod keys;
 mod login;
+mod mail;
 mod policy;
 mod server;
 mod shared;
@@ -55,6 +56,7 @@ pub fn resolve(
         shutdown: server::shutdown(&mut reader, &raw.shutdown, &root.key("shutdown")),
         log: server::log(&mut reader, &raw.log, &root.key("log")),
         audit: server::audit(&mut reader, &raw.audit, &root.key("audit")),
+        mail: mail::mail(&mut reader, raw.mail.as_ref(), &root.key("mail")),
         store: store?,
         listen,
         trusted_proxies,
