@@ -119,7 +119,7 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
     let control =
         config.listen.control.as_deref().map(control::bind).transpose().context("listen.control")?;
 
-    let (lasting, sealer) = Lasting::open(&config, &clock)?;
+    let (lasting, sealer, courier) = Lasting::open(&config, &clock)?;
     let lasting = Arc::new(lasting);
     let built = Built::first(&lasting, config, sealer)?;
     let watch = Arc::new(ClockWatch::new(
@@ -151,13 +151,14 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
         }
     }
     built.upstreams.tend(served.handle());
-    let acts = Arc::new(Operations::new(
+    let acts = Operations::new(
         Arc::clone(&lasting.store),
         built.config.apps.clone(),
         Arc::clone(&lasting.auditor),
         Arc::clone(&lasting.clock),
         Arc::clone(&lasting.random),
-    ));
+    );
+    let acts = Arc::new(acts.with_notices(Arc::clone(&lasting.notices)));
     let listeners = Listeners {
         proxies: currents,
         settings: served.settings().clone(),
@@ -174,6 +175,7 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
         reloader,
     )?;
     served.handle().spawn(async move { watch.follow().await });
+    served.handle().spawn(courier.run());
     health.listeners_up();
     lasting.auditor.record(&Event::Server { what: "started" }, &Subject::default());
     tracing::info!("ready");

@@ -13,7 +13,7 @@ use std::{path::PathBuf, sync::Arc};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{
-    build::{Built, Lasting},
+    build::{Built, Lasting, mailer},
     files::Watch,
 };
 use crate::{
@@ -150,11 +150,12 @@ impl Reloader {
         let Loaded { config, warnings } = loaded;
         let (present, lasting) = (Arc::clone(&self.present), Arc::clone(&self.lasting));
         let certificates = self.listeners.certificates.clone();
-        let (next, certificate) = blocking(move || {
+        let (next, certificate, mailer) = blocking(move || {
             let pair = certificates.as_deref().zip(config.listen.https.as_ref()).map(|(present, https)| {
                 present.prepare(&https.certificate_file, &https.key_file).map_err(anyhow::Error::msg)
             });
-            Ok((present.after(&lasting, config)?, pair.transpose()?))
+            let mailer = mailer(&config)?;
+            Ok((present.after(&lasting, config)?, pair.transpose()?, mailer))
         })
         .await
         .map_err(anyhow::Error::from)
@@ -182,6 +183,7 @@ impl Reloader {
         if let Some(operations) = &self.listeners.operations {
             operations.set_apps(next.config.apps.clone());
         }
+        lasting.notices.replace(mailer);
         self.source.log.set(&next.config.log);
         before.upstreams.retire(&next.upstreams);
         next.upstreams.tend(&Handle::current());
