@@ -124,7 +124,7 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
     let control =
         config.listen.control.as_deref().map(control::bind).transpose().context("listen.control")?;
 
-    let (lasting, sealer) = Lasting::open(&config, &clock)?;
+    let (lasting, sealer, courier) = Lasting::open(&config, &clock)?;
     let lasting = Arc::new(lasting);
     let built = Built::first(&lasting, config, sealer)?;
     let watch = Arc::new(ClockWatch::new(
@@ -156,13 +156,14 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
         }
     }
     built.upstreams.tend(served.handle());
-    let acts = Arc::new(Operations::new(
+    let acts = Operations::new(
         Arc::clone(&lasting.store),
         built.config.apps.clone(),
         Arc::clone(&lasting.auditor),
         Arc::clone(&lasting.clock),
         Arc::clone(&lasting.random),
-    ));
+    );
+    let acts = Arc::new(acts.with_notices(Arc::clone(&lasting.notices)));
     let listeners = Listeners {
         proxies: currents,
         settings: served.settings().clone(),
@@ -180,6 +181,7 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
     let stop =
         background.start(&lasting, &health, operations, control.map(|control| (control, acts)), reloader)?;
     served.handle().spawn(async move { watch.follow().await });
+    served.handle().spawn(courier.run());
     health.listeners_up();
     lasting.auditor.record(&Event::Server { what: "started" }, &Subject::default());
     tracing::info!("ready");

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod base;
 pub mod cli;
 pub mod config;
+pub mod deliver;
 pub mod demo;
 pub mod factor;
 pub mod gate;

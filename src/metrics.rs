@@ -10,6 +10,7 @@
 mod apps;
 mod feed;
 mod labels;
+mod mail;
 mod redis;
 mod series;
 mod store;
@@ -23,6 +24,7 @@ pub use self::{
     apps::AppMetrics,
     feed::FeedMetrics,
     labels::*,
+    mail::MailMetrics,
     redis::{Counted, RedisMetrics},
     store::StoreMetrics,
 };
@@ -98,6 +100,8 @@ pub struct Metrics {
     pub feed: FeedMetrics,
     /// The series of the connections to Redis.
     pub redis: RedisMetrics,
+    /// The series of mail.
+    pub mail: MailMetrics,
     /// `sluis_reloads_total{what,outcome}`
     pub reloads: By<Reloaded, By<ReloadOutcome, IntCounter>>,
     /// `sluis_connections{listener}`: open now.
@@ -182,6 +186,7 @@ impl Metrics {
             store: StoreMetrics::register(r),
             feed: FeedMetrics::register(r),
             redis: RedisMetrics::register(r),
+            mail: MailMetrics::register(r),
             reloads: By::new(|w| By::new(|o| labelled(&reloads, &[name(w), name(o)]))),
             connections: By::new(|l| sure(connections.get_metric_with_label_values(&[name(l)]))),
             audit_failures: counter(

@@ -29,6 +29,9 @@ const LAYERS: &[&[&str]] = &[
 
 /// Who may name a neighbour of its own layer.
 const BESIDE: &[(&str, &str, &str)] = &[
+    ("config", "i18n", "the language of messages is one that we speak"),
+    ("deliver", "metrics", "what became of each message is counted"),
+    ("deliver", "store", "where a person can be reached, and in which language, is kept there"),
     ("session", "factor", "a session is made for a proof, and only `factor` makes proofs"),
     ("store", "metrics", "store operations are counted around every backend alike; `metrics` knows no store"),
     ("session", "policy", "whether a first factor is enough is for the policy to say"),
@@ -38,6 +41,7 @@ const BESIDE: &[(&str, &str, &str)] = &[
 const DOORS: &[(&str, &[&str])] = &[
     (r"\bpingora(_\w+)?::", &["proxy", "app"]),
     (r"\b(rusqlite|redis)::", &["store"]),
+    (r"\blettre::", &["deliver"]),
     (r"\bSystemTime\b|\bInstant\b|\bgetrandom::", &["base"]),
     (r"\baxum::", &["web", "admin", "demo", "proxy", "app"]),
 ];

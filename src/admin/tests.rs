@@ -26,6 +26,8 @@ use crate::{
     throttle,
 };
 
+mod told;
+
 const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
 
 fn app(id: &str, realm: &str) -> Arc<App> {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use pingora::{proxy::HttpProxy, server::configuration::ServerConf};
 
 use super::{
@@ -17,6 +18,10 @@ use crate::{
         random::{SharedRandom, SystemRandom},
     },
     config::Config,
+    deliver::{
+        mail::Mailer,
+        notices::{Courier, Notices},
+    },
     factor::{drift::Drifts, totp::Totp},
     gate::Gate,
     metrics::Metrics,
@@ -44,6 +49,7 @@ pub(super) struct Lasting {
     pub drifts: Arc<Drifts>,
     pub allowances: Arc<Allowances>,
     pub lookout: Lookout,
+    pub notices: Arc<Notices>,
     /// The feed's leases are given up when this goes.
     pub replica: Replica,
 }
@@ -51,7 +57,7 @@ pub(super) struct Lasting {
 impl Lasting {
     /// Opens the store and everything else that is opened once. Every revocation that matters is in memory when this
     /// answers.
-    pub fn open(config: &Config, clock: &SharedClock) -> anyhow::Result<(Self, UpstreamCookies)> {
+    pub fn open(config: &Config, clock: &SharedClock) -> anyhow::Result<(Self, UpstreamCookies, Courier)> {
         let keyring = keyring(config)?;
         let ids: Vec<String> = config.apps.iter().map(|app| app.id.to_string()).collect();
         let metrics = Arc::new(Metrics::new(&ids));
@@ -59,6 +65,14 @@ impl Lasting {
         let lookout = replica.lookout();
         let auditor = open_auditor(config, &keyring, clock, &SystemRandom, auditing::meters(&metrics))?;
         let auditor = Arc::new(auditor);
+        let random: SharedRandom = Arc::new(SystemRandom);
+        let (notices, courier) = Notices::new(
+            mailer(config)?,
+            Arc::clone(&store),
+            Arc::clone(clock),
+            Arc::clone(&random),
+            Arc::clone(&metrics),
+        );
         let live = Arc::new(Live::default());
         let tunnels = Registry::new();
         let names = Names::new(config.insecure_cookies);
@@ -93,7 +107,7 @@ impl Lasting {
         })?;
         let lasting = Self {
             clock: Arc::clone(clock),
-            random: Arc::new(SystemRandom),
+            random,
             store,
             live,
             names,
@@ -103,10 +117,16 @@ impl Lasting {
             drifts: Arc::default(),
             allowances: Arc::default(),
             lookout,
+            notices,
             replica,
         };
-        Ok((lasting, sealer))
+        Ok((lasting, sealer, courier))
     }
+}
+
+/// The mailer of a configuration that has one. Reads the system's roots.
+pub(super) fn mailer(config: &Config) -> anyhow::Result<Option<Mailer>> {
+    config.mail.clone().map(Mailer::new).transpose().context("mail")
 }
 
 /// What follows from one configuration.
@@ -160,7 +180,8 @@ impl Built {
             )
             .with_prefix(&config.prefix)
             .with_lookout(lasting.lookout.clone())
-            .with_allowances(Arc::clone(&lasting.allowances)),
+            .with_allowances(Arc::clone(&lasting.allowances))
+            .with_notices(Arc::clone(&lasting.notices)),
         );
         let gate = Arc::new(Gate::new(
             Arc::clone(&standings),
@@ -180,6 +201,7 @@ impl Built {
             clock: Arc::clone(clock),
             metrics: Arc::clone(metrics),
             auditor: Arc::clone(auditor),
+            notices: Arc::clone(&lasting.notices),
         };
         let (upstreams, sealer) = (Arc::new(upstreams), Arc::new(sealer));
         Self { config, keyring, upstreams, sealer, gate, admissions, pages }

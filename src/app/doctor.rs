@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::{
     base::clock::{Clock, SystemClock},
-    config::{App, AuditPlace, Config, HttpsListen, StoreConfig},
+    config::{App, AuditPlace, Config, HttpsListen, Mail, StoreConfig},
+    deliver::mail::{Mailer, Seen},
     proxy::upstreams::examine::examine,
 };
 
@@ -71,7 +72,30 @@ pub async fn look(config: &Config) -> Vec<Finding> {
     for app in &config.apps {
         found.extend(upstreams(app).await);
     }
+    if let Some(mail) = &config.mail {
+        found.push(mailbox(mail).await);
+    }
     found
+}
+
+/// Connects, greets and logs in; sends nothing.
+async fn mailbox(mail: &Mail) -> Finding {
+    let seen = match Mailer::new(mail.clone()) {
+        Ok(mailer) => mailer.examine().await,
+        Err(error) => Err(format!("{error:#}")),
+    };
+    match seen {
+        Ok(Seen { encrypted, authenticated }) => {
+            let how = if encrypted { "over TLS" } else { "in the clear" };
+            let who = if authenticated { ", and lets Sluis log in" } else { "" };
+            Finding::ok("mail", format!("{}:{} answers {how}{who}", mail.host, mail.port))
+        }
+        Err(why) => Finding::failure(
+            "mail",
+            format!("{}:{}: {why}", mail.host, mail.port),
+            "until it works nobody is told of anything; `sluis mail test ADDRESS` sends a message",
+        ),
+    }
 }
 
 fn permissions(path: &Path) -> Finding {

@@ -13,7 +13,7 @@ use std::{path::PathBuf, sync::Arc};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{
-    build::{Built, Lasting},
+    build::{Built, Lasting, mailer},
     files::Watch,
 };
 use crate::{
@@ -150,7 +150,7 @@ impl Reloader {
         let (present, lasting) = (Arc::clone(&self.present), Arc::clone(&self.lasting));
         let (of_https, of_admin) =
             (self.listeners.certificates.clone(), self.listeners.admin_certificates.clone());
-        let (next, pairs) = blocking(move || {
+        let (next, pairs, mailer) = blocking(move || {
             let https = config.listen.https.as_ref().map(|https| (&https.certificate_file, &https.key_file));
             let admin = config.listen.admin.as_ref().and_then(|admin| admin.tls.as_ref());
             let admin = admin.map(|tls| (&tls.certificate_file, &tls.key_file));
@@ -162,7 +162,8 @@ impl Reloader {
                     pairs.push((listener, present, ready));
                 }
             }
-            Ok((present.after(&lasting, config)?, pairs))
+            let mailer = mailer(&config)?;
+            Ok((present.after(&lasting, config)?, pairs, mailer))
         })
         .await
         .map_err(anyhow::Error::from)
@@ -190,6 +191,7 @@ impl Reloader {
         if let Some(operations) = &self.listeners.operations {
             operations.set_apps(next.config.apps.clone());
         }
+        lasting.notices.replace(mailer);
         self.source.log.set(&next.config.log);
         before.upstreams.retire(&next.upstreams);
         next.upstreams.tend(&Handle::current());

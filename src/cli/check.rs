@@ -83,6 +83,13 @@ fn summary(config: &Config) -> Vec<String> {
         },
     );
     line("audit", describe_audit(&config.audit));
+    line(
+        "mail",
+        config
+            .mail
+            .as_ref()
+            .map_or_else(|| "off: nobody is told of anything".to_owned(), ToString::to_string),
+    );
     line("keys", format!("{}, the first signs", config.keys.len()));
     for app in &config.apps {
         lines.push(String::new());

@@ -9,6 +9,7 @@ mod check;
 mod demo;
 mod doctor;
 mod keys;
+mod mail;
 mod shown;
 mod store;
 mod tokens;
@@ -65,6 +66,8 @@ enum Command {
     Store(store::Options),
     /// Verify and search the audit log
     Audit(audit::Options),
+    /// Send a test message
+    Mail(mail::Options),
     /// Make master keys
     Keys(keys::Options),
     /// Print completions for a shell
@@ -140,6 +143,7 @@ fn run(command: Command, out: &mut dyn Write) -> Done {
         Command::Backup(options) => users::backup(&options, out),
         Command::Store(options) => store::run(&options, out),
         Command::Audit(options) => audit::run(&options, out),
+        Command::Mail(options) => mail::run(&options, out),
         Command::Keys(options) => keys::run(&options, out),
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -12,6 +12,7 @@
 
 pub mod app;
 mod fault;
+pub mod mail;
 mod print;
 mod raw;
 mod resolve;
@@ -33,6 +34,7 @@ use ipnet::IpNet;
 
 pub use app::App;
 use fault::{Place, Report};
+pub use mail::Mail;
 pub use print::Print;
 
 use crate::base::secret::SecretBytes;
@@ -66,6 +68,8 @@ pub struct Config {
     pub audit: Audit,
     /// The administrators' API and pages.
     pub admin: Admin,
+    /// How people are reached by mail.
+    pub mail: Option<Mail>,
     /// The protected sites.
     pub apps: Vec<Arc<App>>,
 }

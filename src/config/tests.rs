@@ -33,6 +33,7 @@ fn directory() -> tempfile::TempDir {
     write("old-master.key", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n");
     write("empty", "");
     write("redis-password", "not to be shown\n");
+    write("mail-password", "not to be shown\n");
     directory
 }
 
@@ -97,6 +98,7 @@ fn the_example_has_every_key_of_the_schema() {
     keys_in(&tree::parse(&every_key(), &mut report).unwrap(), "", &mut found);
     // One of file and env; `keys` shows both.
     found.insert("store.redis.password.env".to_owned());
+    found.insert("mail.password.env".to_owned());
     let missing: Vec<_> = known.difference(&found).collect();
     assert!(missing.is_empty(), "not in config.example.yaml: {missing:?}");
     assert!(known.contains("apps.login.watch.user_json") && known.len() > 90, "{}", known.len());

@@ -49,7 +49,9 @@ fn users_of_messages() -> String {
     }
     let mut out = fs::read_to_string(Path::new(ROOT).join("src/i18n/mod.rs")).unwrap();
     collect(&Path::new(ROOT).join("templates"), &mut out);
-    collect(&Path::new(ROOT).join("src/web"), &mut out);
+    for folder in ["src/web", "src/deliver"] {
+        collect(&Path::new(ROOT).join(folder), &mut out);
+    }
     out
 }
 

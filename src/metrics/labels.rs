@@ -39,6 +39,26 @@ macro_rules! label {
 }
 
 label!(
+    /// What became of a message: `outcome` of `sluis_mail_total`.
+    MailOutcome {
+        /// The server has taken it.
+        Sent = "sent",
+        /// The server refused it for good.
+        Refused = "refused",
+        /// Given up: no server, or one that could not take it, again and again.
+        Failed = "failed",
+        /// Handed over, and no answer came: it may have arrived, and is not sent again.
+        Unknown = "unknown",
+        /// Too many wait already.
+        Full = "full",
+        /// Its user has no address.
+        NoAddress = "no_address",
+        /// As many of this kind went to this user a short while ago.
+        TooSoon = "too_soon",
+    }
+);
+
+label!(
     /// What became of a request: `outcome` of `sluis_requests_total`.
     Answered {
         /// The app answered (also an anonymous path).

@@ -28,6 +28,8 @@ fn f6_every_label_set_starts_at_zero() {
         "sluis_redis_waiting",
         "sluis_decision_seconds_count",
         "sluis_draining",
+        r#"sluis_mail_total{outcome="sent"}"#,
+        "sluis_mail_failing",
         "sluis_clock_jumps_total",
         "sluis_code_drift_seconds",
     ] {

@@ -1,5 +1,6 @@
 //! The vocabulary that all parts use: plain values without I/O.
 
+pub mod email;
 pub mod ids;
 pub mod method;
 pub mod name;
@@ -13,7 +14,8 @@ pub use ids::{AppId, AuthenticatorId, DeviceId, Epoch, LoginId, Realm, SessionId
 pub use method::{Method, MethodSet};
 pub use path::{CanonicalPath, NotCanonical, Tolerance};
 pub use profile::{
-    Invite, PasswordHash, PersonalExemption, Presence, Profile, Role, Sealed, SessionRecord, Terms,
+    Encounter, Invite, KnownDevice, PasswordHash, PersonalExemption, Presence, Profile, Role, Sealed,
+    SessionRecord, Terms,
 };
 pub use request::{OwnCookies, RequestId, RequestView, Wants};
 pub use revocation::Revocation;

@@ -125,11 +125,35 @@ pub struct Terms {
     pub exempt_until: Option<UnixMillis>,
 }
 
-/// Where a user is logged in: sessions that have begun and may still be alive. It tells people; it decides nothing.
+/// Where a user is logged in: sessions that have begun and may still be alive; and where they have been. It tells
+/// people; it decides nothing.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Presence {
     /// Oldest first.
     pub sessions: Vec<SessionRecord>,
+    /// On which devices sessions have begun; that of the last one at the end.
+    #[serde(default)]
+    pub devices: Vec<KnownDevice>,
+}
+
+/// A device on which a user has been.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct KnownDevice {
+    /// Which one.
+    pub id: DeviceId,
+    /// When a session last began there.
+    pub last: UnixMillis,
+}
+
+/// Whether a user was on a device before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Encounter {
+    /// On none that is known.
+    First,
+    /// On this one.
+    Known,
+    /// On others only.
+    NewDevice,
 }
 
 impl Presence {
@@ -137,11 +161,32 @@ impl Presence {
     pub const AT_MOST: usize = 50;
 
     /// A session has begun; what is over by `now` is forgotten, and the oldest when there are too many.
-    pub fn begin(&mut self, session: SessionRecord, now: UnixMillis) {
+    pub fn begin(&mut self, session: SessionRecord, now: UnixMillis) -> Encounter {
+        let encounter = self.meet(session.device, now);
         self.sessions.retain(|old| old.until > now && old.id != session.id);
         self.sessions.push(session);
         let too_many = self.sessions.len().saturating_sub(Self::AT_MOST);
         self.sessions.drain(..too_many);
+        encounter
+    }
+
+    fn meet(&mut self, device: DeviceId, now: UnixMillis) -> Encounter {
+        // What an earlier version kept knows no devices, but sessions.
+        let from_sessions = self.sessions.iter().map(|s| KnownDevice { id: s.device, last: s.started });
+        if self.devices.is_empty() {
+            self.devices = from_sessions.collect();
+        }
+        self.devices.retain(|known| known.last.plus(DEVICE_LIVES) > now);
+        let encounter = match self.devices.as_slice() {
+            [] => Encounter::First,
+            devices if devices.iter().any(|known| known.id == device) => Encounter::Known,
+            _ => Encounter::NewDevice,
+        };
+        self.devices.retain(|known| known.id != device);
+        self.devices.push(KnownDevice { id: device, last: now });
+        let too_many = self.devices.len().saturating_sub(Self::AT_MOST);
+        self.devices.drain(..too_many);
+        encounter
     }
 
     /// A session has ended.
@@ -149,9 +194,10 @@ impl Presence {
         self.sessions.retain(|old| old.id != id);
     }
 
-    /// When the last of them ends; `None` when there is none.
+    /// Until when there is something to remember; `None` when there is nothing.
     pub fn until(&self) -> Option<UnixMillis> {
-        self.sessions.iter().map(|session| session.until).max()
+        let devices = self.devices.iter().map(|known| known.last.plus(DEVICE_LIVES));
+        self.sessions.iter().map(|session| session.until).chain(devices).max()
     }
 }
 
@@ -175,6 +221,9 @@ pub struct SessionRecord {
     /// With what, as the browser says: at most [`Self::AGENT_BYTES`] bytes, one line.
     pub agent: String,
 }
+
+/// As long as the cookie of a device.
+const DEVICE_LIVES: std::time::Duration = std::time::Duration::from_hours(400 * 24);
 
 impl SessionRecord {
     /// So much of a `User-Agent` is kept.
@@ -211,6 +260,27 @@ mod tests {
         assert_eq!(presence.sessions.first().map(|s| s.id), Some(SessionId([11; 16])));
         presence.end(SessionId([60; 16]));
         assert_eq!(presence.sessions.last().map(|s| s.id), Some(SessionId([59; 16])));
+    }
+
+    #[test]
+    fn a_device_is_new_once_and_never_the_first_one() {
+        let on = |id: u8, device: u8| SessionRecord { device: DeviceId([device; 16]), ..session(id, 99) };
+        let mut presence = Presence::default();
+        assert_eq!(presence.begin(on(1, 1), UnixMillis(1)), Encounter::First);
+        assert_eq!(presence.begin(on(2, 1), UnixMillis(200)), Encounter::Known, "its session is over");
+        assert_eq!(presence.begin(on(3, 2), UnixMillis(300)), Encounter::NewDevice);
+        assert_eq!(presence.begin(on(4, 2), UnixMillis(400)), Encounter::Known);
+        presence.end(SessionId([4; 16]));
+        assert_eq!(presence.begin(on(5, 1), UnixMillis(500)), Encounter::Known);
+        let forgotten = UnixMillis(500).plus(DEVICE_LIVES);
+        assert_eq!(presence.until(), Some(forgotten));
+        assert_eq!(presence.begin(on(6, 3), forgotten), Encounter::First);
+
+        let mut earlier: Presence = serde_json::from_value(serde_json::json!({
+            "sessions": [serde_json::to_value(on(1, 1)).unwrap()]
+        }))
+        .unwrap();
+        assert_eq!(earlier.begin(on(2, 2), UnixMillis(2)), Encounter::NewDevice);
     }
 
     #[test]

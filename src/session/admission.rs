@@ -28,6 +28,7 @@ use crate::{
         random::{NoRandomness, SharedRandom},
     },
     config::{App, app::Requirement},
+    deliver::notices::Notices,
     factor::Proof,
     model::{DeviceId, Epoch, LoginId, MethodSet, OwnCookies, Revocation, SessionId, UserKey, UserName},
     policy::{self, Decision, Facts},
@@ -128,6 +129,7 @@ pub struct Admissions {
     prefix: String,
     allowances: Arc<Allowances>,
     lookout: Lookout,
+    notices: Arc<Notices>,
 }
 
 impl Admissions {
@@ -150,6 +152,7 @@ impl Admissions {
             prefix: "/.sluis".to_owned(),
             allowances: Arc::default(),
             lookout: Lookout::default(),
+            notices: Notices::off(),
         }
     }
 
@@ -169,6 +172,12 @@ impl Admissions {
     #[must_use]
     pub fn with_lookout(self, lookout: Lookout) -> Self {
         Self { lookout, ..self }
+    }
+
+    /// The same, telling users of logins on devices where they never were.
+    #[must_use]
+    pub fn with_notices(self, notices: Arc<Notices>) -> Self {
+        Self { notices, ..self }
     }
 
     /// What this replica knows of revocations. Take a glance *before* looking at what is revoked.

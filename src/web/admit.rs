@@ -13,6 +13,7 @@ use super::{
 use crate::{
     audit::Event,
     base::clock::UnixMillis,
+    deliver::notices::Notice,
     factor::{Hint, Proof, Verdict},
     i18n::Language,
     metrics::{Challenge, Lockout, SessionGround},
@@ -219,6 +220,7 @@ fn locked(visitor: &Visitor) -> Result<Answer, Fault> {
 fn lockout(visitor: &Visitor, kind: Lockout, user: &UserKey, device: DeviceId) {
     visitor.pages.metrics.lockouts.count(kind);
     visitor.record(&Event::LockedOut { hard: kind == Lockout::Hard }, user, device);
+    visitor.tell(Notice::LockedOut { hard: kind == Lockout::Hard }, user);
 }
 
 fn outcome(verdict: &Verdict) -> Challenge {

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     audit::Event,
     base::clock::UnixMillis,
+    deliver::notices::Notice,
     factor::{
         Proof, Verdict,
         totp::{Confirmed, Room},
@@ -168,6 +169,7 @@ fn demand_open(visitor: &Visitor, user: &UserKey) -> Result<(), Fault> {
 
 async fn enrolled(visitor: &Visitor, candidate: Candidate, proof: Proof) -> Result<Answer, Fault> {
     let event = Event::AuthenticatorEnrolled { method: proof.method() };
+    visitor.tell(Notice::AuthenticatorAdded { method: proof.method() }, candidate.user());
     match candidate {
         Candidate::First(pending) => {
             // What follows is waited for, and comes after this one.

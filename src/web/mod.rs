@@ -49,6 +49,7 @@ use crate::{
     audit::Auditor,
     base::{clock::SharedClock, keyring::Keyring},
     config::App,
+    deliver::notices::Notices,
     factor::totp::Totp,
     metrics::Metrics,
     model::RequestId,
@@ -94,6 +95,8 @@ pub struct Pages {
     pub metrics: Arc<Metrics>,
     /// Events.
     pub auditor: Arc<Auditor>,
+    /// Tells users what happens to their accounts.
+    pub notices: Arc<Notices>,
 }
 
 /// The router. It answers whole paths (`/.sluis/challenge`); whatever else it is asked gets a 404 page.

@@ -17,6 +17,7 @@ use crate::{
     audit::{Event, Subject},
     base::clock::UnixMillis,
     config::app::Requirement,
+    deliver::notices::{Notice, Scene},
     i18n::Language,
     model::{DeviceId, OwnCookies, Terms, UserKey},
     policy,
@@ -128,6 +129,12 @@ impl Visitor {
     /// When the audit log cannot be written and `audit.on_failure` is `deny`: nothing may be granted.
     pub async fn grant(&self, event: &Event, user: &UserKey, device: DeviceId) -> Result<(), Fault> {
         Ok(self.pages.auditor.grant(event, &self.subject(user, device)).await?)
+    }
+
+    /// Tells `user` by mail what has happened here.
+    pub fn tell(&self, notice: Notice, user: &UserKey) {
+        let agent = reply::text(&self.headers, &header::USER_AGENT).unwrap_or_default();
+        self.pages.notices.tell(user, notice, Scene::at(&self.visit.app).from(self.visit.client).with(agent));
     }
 
     fn subject(&self, user: &UserKey, device: DeviceId) -> Subject {

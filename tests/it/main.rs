@@ -28,6 +28,7 @@ mod fleet_faults;
 mod http2;
 mod invariants;
 mod login_watch;
+mod mail;
 mod main_job;
 mod operations;
 mod pages;

@@ -48,6 +48,9 @@
 {{- $_ := set $config "store" $store }}
 {{- $_ := set $config "shutdown" (dict "delay" (printf "%ds" $delay) "drain" (printf "%ds" (int $v.shutdown.drainSeconds))) }}
 {{- $_ := set $config "apps" $apps }}
+{{- if $v.mail.config }}
+{{- $_ := set $config "mail" $v.mail.config }}
+{{- end }}
 {{- toYaml $config }}
 {{- end }}
 

@@ -51,6 +51,9 @@ volumeMounts:
   {{- else if .Values.store.redis.existingSecret }}
   - { name: sluis-redis, mountPath: /etc/sluis/redis, readOnly: true }
   {{- end }}
+  {{- if .Values.mail.existingSecret }}
+  - { name: sluis-mail, mountPath: /etc/sluis/mail, readOnly: true }
+  {{- end }}
   - { name: sluis-run, mountPath: /run/sluis }
 {{- end }}
 
@@ -84,6 +87,10 @@ seccompProfile: { type: RuntimeDefault }
 {{- else if .Values.store.redis.existingSecret }}
 - name: sluis-redis
   secret: { secretName: {{ .Values.store.redis.existingSecret | quote }}, defaultMode: 288 }
+{{- end }}
+{{- if .Values.mail.existingSecret }}
+- name: sluis-mail
+  secret: { secretName: {{ .Values.mail.existingSecret | quote }}, defaultMode: 288 }
 {{- end }}
 - name: sluis-run
   emptyDir: { medium: Memory, sizeLimit: 1Mi }

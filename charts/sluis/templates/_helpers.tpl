@@ -99,6 +99,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
 {{- if and (eq $v.store.kind "redis") (contains "/etc/sluis/redis/" (toJson $v.store.redis.config)) (not $v.store.redis.existingSecret) }}
 {{- fail "store.redis.existingSecret: name the Secret whose entries are the files under /etc/sluis/redis/" }}
 {{- end }}
+{{- if and (contains "/etc/sluis/mail/" (toJson $v.mail.config)) (not $v.mail.existingSecret) }}
+{{- fail "mail.existingSecret: name the Secret whose entries are the files under /etc/sluis/mail/" }}
+{{- end }}
 {{- if not (or $v.listen.http.enabled $v.listen.https.enabled) }}
 {{- fail "listen: enable http, https or both" }}
 {{- end }}

@@ -3,6 +3,7 @@
 use super::{By, Failure, Operations, ResetDone, UserRow, view};
 use crate::{
     audit::Event,
+    deliver::notices::{Notice, Who},
     model::{AuthenticatorId, UserKey},
     store::{AttemptState, documents},
 };
@@ -19,6 +20,7 @@ impl Operations {
         let now = self.clock.now();
         let removed = self.store.reset(&user, now, now.plus(self.longest_proof())).await?;
         self.record(&Event::UserReset, Some(&user), by).await?;
+        self.tell(&user, Notice::Reset);
         Ok(ResetDone { realm: user.realm.as_str().to_owned(), name: user.name.as_str().to_owned(), removed })
     }
 
@@ -41,6 +43,7 @@ impl Operations {
         }
         self.void(&user).await?;
         self.record(&Event::AuthenticatorRemoved { method }, Some(&user), by).await?;
+        self.tell(&user, Notice::AuthenticatorRemoved { method, by: Who::Administrator });
         Ok(())
     }
 
@@ -93,6 +96,7 @@ impl Operations {
         self.check_rank(&user, by).await?;
         self.void(&user).await?;
         self.record(&Event::UserSignedOut, Some(&user), by).await?;
+        self.tell(&user, Notice::SignedOut { by: Who::Administrator });
         Ok(view::row(&self.met(&user).await?, self.clock.now()))
     }
 

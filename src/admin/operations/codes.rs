@@ -8,6 +8,8 @@ use utoipa::ToSchema;
 use super::{By, Failure, Operations};
 use crate::{
     audit::Event,
+    base::secret::SecretString,
+    deliver::notices::Notice,
     factor::shown_once::{self, Shown},
     model::{Invite, Profile, Sealed},
     store::documents,
@@ -67,6 +69,7 @@ impl Operations {
         })
         .await?;
         self.record(&Event::UserInvited, Some(&user), by).await?;
+        self.tell(&user, Notice::Invitation { code: SecretString::new(code.clone()), until });
         Ok(Invitation {
             realm: user.realm.as_str().to_owned(),
             name: user.name.as_str().to_owned(),

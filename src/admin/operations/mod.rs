@@ -27,6 +27,7 @@ use crate::{
     base::clock::SharedClock,
     base::random::SharedRandom,
     config::{App, app::Then},
+    deliver::notices::{Notice, Notices, Scene},
     identity::name,
     model::{Realm, RequestId, UserKey, UserName},
     store::{SharedStore, StoreError, UserRecord, documents},
@@ -127,6 +128,7 @@ pub struct Operations {
     auditor: Arc<Auditor>,
     clock: SharedClock,
     random: SharedRandom,
+    notices: Arc<Notices>,
 }
 
 impl Operations {
@@ -138,7 +140,14 @@ impl Operations {
         clock: SharedClock,
         random: SharedRandom,
     ) -> Self {
-        Self { store, apps: ArcSwap::from_pointee(apps), auditor, clock, random }
+        let notices = Notices::off();
+        Self { store, apps: ArcSwap::from_pointee(apps), auditor, clock, random, notices }
+    }
+
+    /// The same, telling users what is done to their accounts.
+    #[must_use]
+    pub fn with_notices(self, notices: Arc<Notices>) -> Self {
+        Self { notices, ..self }
     }
 
     /// The configuration has other apps from now on.
@@ -232,6 +241,16 @@ impl Operations {
         };
         let found = apps.iter().find(|app| app.realm == Realm::new(wanted)).cloned();
         found.ok_or_else(|| Failure::NoRealm(wanted.to_owned()))
+    }
+
+    /// Tells a user what was done. From which address is an administrator's own matter.
+    fn tell(&self, user: &UserKey, notice: Notice) {
+        self.notices.tell(user, notice, self.scene(user));
+    }
+
+    fn scene(&self, user: &UserKey) -> Scene {
+        let apps = self.apps.load();
+        apps.iter().find(|app| app.realm == user.realm).map(|app| Scene::at(app)).unwrap_or_default()
     }
 
     async fn met(&self, user: &UserKey) -> Result<UserRecord, Failure> {

@@ -8,8 +8,9 @@ use super::{By, Failure, Operations, UserDetails};
 use crate::{
     audit::Event,
     base::clock::UnixMillis,
+    deliver::notices::Notice,
     i18n::Language,
-    model::{Method, PersonalExemption, Profile, Role},
+    model::{Method, PersonalExemption, Profile, Role, UserKey, email},
     store::documents,
 };
 
@@ -81,10 +82,10 @@ impl Operations {
         let new = Read::of(settings, now)?;
         let user = self.begin(typed, realm, by).await?;
         self.store.note_seen(&user, false, now).await?;
-        let changed = documents::change_profile(self.store.as_ref(), &user, |kept| {
+        let (changed, former) = documents::change_profile(self.store.as_ref(), &user, |kept| {
             let edited = new.applied(kept);
             let changed = differences(kept, &edited, now);
-            (Some(edited).filter(|edited| edited != kept), changed)
+            (Some(edited).filter(|edited| edited != kept), (changed, kept.email.clone()))
         })
         .await?;
         if changed.iter().any(|change| change.voids) {
@@ -93,7 +94,21 @@ impl Operations {
         for change in &changed {
             self.record(&Event::UserChanged { what: change.what }, Some(&user), by).await?;
         }
+        let has = |what| changed.iter().any(|change| change.what == what);
+        self.tell_of_contact(&user, has("email"), has("number"), former);
         self.show(user.name.as_str(), Some(user.realm.as_str())).await
+    }
+
+    /// An address that was changed by somebody who should not have is told at the former one, too.
+    fn tell_of_contact(&self, user: &UserKey, email: bool, number: bool, former: Option<String>) {
+        if !email && !number {
+            return;
+        }
+        self.tell(user, Notice::ContactChanged { email, number });
+        if let Some(former) = former.filter(|_| email) {
+            let notice = Notice::ContactChanged { email, number };
+            self.notices.tell_formerly(user, &former, notice, self.scene(user));
+        }
     }
 }
 
@@ -172,24 +187,8 @@ fn bad(field: &'static str, why: &'static str, found: &str) -> Failure {
     Failure::BadSetting { field, why, found: found.chars().take(100).collect() }
 }
 
-/// One address, not a list and no name beside it; whether it exists, only a message shows.
 fn email(typed: &str) -> Result<String, Failure> {
-    let fault = || bad("email", "must be one address like name@example.nl", typed);
-    let (local, domain) = typed.rsplit_once('@').ok_or_else(fault)?;
-    let plain = |c: char| c.is_ascii_graphic() && !"\"(),:;<>@[\\]".contains(c);
-    let labels = domain.split('.').all(|label| {
-        !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.chars().all(|c| c.is_alphanumeric() || c == '-')
-    });
-    let dots = local.starts_with('.') || local.ends_with('.') || local.contains("..");
-    let fits = !local.is_empty() && local.len() <= 64 && typed.len() <= 254 && domain.contains('.');
-    if fits && labels && !dots && local.chars().all(plain) {
-        Ok(format!("{local}@{}", domain.to_lowercase()))
-    } else {
-        Err(fault())
-    }
+    email::canonical(typed).ok_or_else(|| bad("email", "must be one address like name@example.nl", typed))
 }
 
 /// E.164: `+`, then 8 to 15 digits.
@@ -267,20 +266,6 @@ mod tests {
 
     #[test]
     fn what_people_type_is_read_or_refused_with_what_is_allowed() {
-        for (typed, read) in [
-            ("anna@Example.NL", Some("anna@example.nl")),
-            ("a.b+c@x-y.example", Some("a.b+c@x-y.example")),
-            ("anna", None),
-            ("anna@example", None),
-            ("a@evil@corp.nl", None),
-            ("Anna <anna@example.nl>", None),
-            ("anna@example.nl, bram@example.nl", None),
-            (".anna@example.nl", None),
-            ("anna@-x.nl", None),
-            ("an\r\nna@example.nl", None),
-        ] {
-            assert_eq!(email(typed).ok().as_deref(), read, "{typed}");
-        }
         for (typed, read) in [
             ("06 12345678", Some("+31612345678")),
             ("+31 (6) 12-34.56/78", Some("+31612345678")),

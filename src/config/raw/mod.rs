@@ -8,6 +8,7 @@ mod app;
 mod headers;
 mod listen;
 mod login;
+mod mail;
 mod policy;
 mod server;
 
@@ -18,6 +19,7 @@ pub use app::{App, Cookies, Session, Tolerated, Transport, Upstream};
 pub use headers::{Headers, Preset};
 pub use listen::{Admin as AdminListen, Https, Listen, Proxy};
 pub use login::{Login, Name, Success, Watch, Whoami};
+pub use mail::{Language as MailLanguage, Mail, Starttls};
 pub use policy::{Enrol, Judged, Match, Method, Require, Rule};
 pub use server::{
     Admin, Audit, AuditSettings, AuditWord, Format, Key, KeyReference, Limits, Log, OnFailure, Redis,
@@ -70,6 +72,8 @@ pub struct Raw {
     /// The administrators' API and pages, where `listen.admin` is set.
     #[serde(default)]
     pub admin: Admin,
+    /// How people are reached by mail. Nobody is when left out.
+    pub mail: Option<Mail>,
     /// The protected apps; at least one.
     #[schemars(required)]
     pub apps: Option<Vec<App>>,

@@ -7,6 +7,7 @@ mod app;
 mod headers;
 mod keys;
 mod login;
+mod mail;
 mod policy;
 mod server;
 mod shared;
@@ -56,6 +57,7 @@ pub fn resolve(
         log: server::log(&mut reader, &raw.log, &root.key("log")),
         audit: server::audit(&mut reader, &raw.audit, &root.key("audit")),
         admin: server::admin(&mut reader, &raw.admin, &root.key("admin")),
+        mail: mail::mail(&mut reader, raw.mail.as_ref(), &root.key("mail")),
         store: store?,
         listen,
         trusted_proxies,

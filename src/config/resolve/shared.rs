@@ -158,7 +158,8 @@ fn nodes(reader: &mut Reader<'_>, typed: Option<&[String]>, place: &Place<'_>) -
     found
 }
 
-fn host_and_port(text: &str, default: Option<u16>) -> Option<RedisAddress> {
+/// A server as people type it; `default` is the port when there is none.
+pub(super) fn host_and_port(text: &str, default: Option<u16>) -> Option<RedisAddress> {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (
             host,
@@ -174,7 +175,8 @@ fn host_and_port(text: &str, default: Option<u16>) -> Option<RedisAddress> {
     fine.then(|| RedisAddress::Tcp(bare.unwrap_or(host).to_owned(), port))
 }
 
-fn password(reader: &mut Reader<'_>, key: &Key, place: &Place<'_>) -> Option<Password> {
+/// A password, or where it is.
+pub(super) fn password(reader: &mut Reader<'_>, key: &Key, place: &Place<'_>) -> Option<Password> {
     let name = match key {
         Key::Reference(KeyReference::File(file)) => {
             let place = place.key("file");

@@ -3,7 +3,8 @@
 use super::{Admissions, Origin};
 use crate::{
     config::App,
-    model::{SessionId, SessionRecord, UserKey},
+    deliver::notices::{Notice, Scene},
+    model::{Encounter, SessionId, SessionRecord, UserKey},
     session::token::Session,
     store::{StoreError, documents},
 };
@@ -28,10 +29,16 @@ impl Admissions {
             address: origin.client.to_canonical(),
             agent,
         };
+        let mut encounter = Encounter::Known;
         documents::change_presence(self.store.as_ref(), &token.user, |presence| {
-            presence.begin(record.clone(), token.started);
+            encounter = presence.begin(record.clone(), token.started);
         })
-        .await
+        .await?;
+        if encounter == Encounter::NewDevice {
+            let scene = Scene::at(app).from(origin.client).with(origin.agent);
+            self.notices.tell(&token.user, Notice::NewDevice, scene);
+        }
+        Ok(())
     }
 
     /// It has ended. The list only tells: one that ended is not shown as alive, whatever stands there.

@@ -94,6 +94,7 @@ impl House {
             clock: clock.clone(),
             metrics,
             auditor: Arc::new(auditor),
+            notices: crate::deliver::notices::Notices::off(),
         };
         let router = router(pages.clone());
         Self { pages, app: Arc::new(app), clock, store, router, log }

@@ -32,6 +32,25 @@ fn options() -> Vec<(&'static str, &'static str, Value)> {
         ("several replicas on Redis", GATEWAY, json!({ "replicas": 3, "store": redis() })),
         ("a sidecar on Redis", SIDECAR, json!({ "replicas": 2, "store": redis() })),
         (
+            "mail with a password and a root",
+            GATEWAY,
+            json!({ "mail": { "existingSecret": "sluis-mail", "config": {
+                "smtp": "smtps://mail.example.org:465",
+                "username": "sluis",
+                "password": { "file": "/etc/sluis/mail/password" },
+                "ca_file": "/etc/sluis/mail/ca.crt",
+                "from": "Sluis <sluis@example.org>",
+                "language": "nl",
+                "time_zone": "Europe/Amsterdam",
+                "administrators": ["it@example.org"],
+            } } }),
+        ),
+        (
+            "mail through a server beside it",
+            SIDECAR,
+            json!({ "mail": { "config": { "smtp": "smtp://localhost:25", "starttls": "none", "from": "s@example.org" } } }),
+        ),
+        (
             "plain and TLS, IPv6",
             GATEWAY,
             json!({ "listen": https.as_object().map(|o| {

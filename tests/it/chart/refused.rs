@@ -50,6 +50,11 @@ fn f5_what_cannot_work_is_refused_with_what_to_do() {
         ),
         (
             GATEWAY,
+            json!({ "mail": { "config": { "password": { "file": "/etc/sluis/mail/password" } } } }),
+            "mail.existingSecret: name the Secret",
+        ),
+        (
+            GATEWAY,
             json!({ "listen": { "http": { "enabled": false } } }),
             "listen: enable http, https or both",
         ),
@@ -129,6 +134,9 @@ fn f5_the_schema_refuses_wrong_values() {
         (json!({ "store": { "memory": {} } }), "memory"),
         (json!({ "store": { "redis": { "password": "p" } } }), "password"),
         (json!({ "store": { "redis": { "config": { "password": "p" } } } }), "password"),
+        (json!({ "mail": { "config": { "password": "p" } } }), "password"),
+        (json!({ "mail": { "config": { "password": { "env": "P" } } } }), "env"),
+        (json!({ "mail": { "config": { "smtp": "smtp://sluis:secret@mail" } } }), "smtp"),
         (json!({ "store": { "redis": { "config": { "password": { "env": "P" } } } } }), "env"),
         (json!({ "store": { "redis": { "config": { "url": "redis:6379" } } } }), "url"),
         (json!({ "store": { "sqlite": { "persistence": { "size": "1" } } } }), "size"),

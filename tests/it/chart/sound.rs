@@ -359,6 +359,10 @@ impl Objects {
         for file in text.split_whitespace().filter(|word| word.starts_with("/etc/sluis/redis/")) {
             std::fs::write(at(file), "redis-secret").unwrap();
         }
+        for file in text.split_whitespace().filter(|word| word.starts_with("/etc/sluis/mail/")) {
+            let made = rcgen::generate_simple_self_signed(["mail.example.org".into()]).unwrap();
+            std::fs::write(at(file), made.cert.pem()).unwrap();
+        }
         let mut text = text;
         for mounted in ["/etc/sluis", "/var/lib/sluis", "/run/sluis"] {
             text = text.replace(mounted, &at(mounted).display().to_string());

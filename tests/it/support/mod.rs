@@ -11,6 +11,7 @@ pub mod faults;
 pub mod fleet;
 pub mod frames;
 pub mod jar;
+pub mod mail;
 pub mod probe;
 pub mod process;
 pub mod raw;
