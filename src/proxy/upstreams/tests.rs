@@ -6,10 +6,7 @@ use pingora::upstreams::peer::Peer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{group::is_address, *};
-use crate::{
-    config::app::{Transport, Upstream},
-    proxy::edge,
-};
+use crate::config::app::{Transport, Upstream};
 
 pub(in crate::proxy) fn transport() -> Transport {
     let seconds = Duration::from_secs;
