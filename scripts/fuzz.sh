@@ -14,8 +14,9 @@ host="$(rustc -vV | sed -n 's/^host: //p')"
 count=-Cllvm-args=-sanitizer-coverage
 RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module $count-level=4 $count-inline-8bit-counters $count-pc-table $count-trace-compares"
 export RUSTFLAGS
-# With a target named, build scripts and macros are built without all that.
-cargo build --quiet --locked --release --target "$host"
+# The versions that ship, and libFuzzer beside them. With a target named, build scripts and macros are built without all that.
+cp ../Cargo.lock Cargo.lock
+cargo build --quiet --release --target "$host"
 
 seeds() {
     case "$1" in

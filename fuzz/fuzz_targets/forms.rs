@@ -15,13 +15,8 @@ fuzz_target!(|input: (u8, Option<&str>, Option<&str>, &[u8])| {
         _ => typed,
     };
     let watches = &APP.login.watch;
-    let submission = Submission {
-        method: &http::Method::POST,
-        query,
-        content_type: kind,
-        content_encoding: None,
-        body,
-    };
+    let submission =
+        Submission { method: &http::Method::POST, query, content_type: kind, content_encoding: None, body };
     let candidates: Vec<Candidate> = (0..watches.len())
         .filter(|at| choice & (4 << at) != 0)
         .map(|watch| Candidate { watch, near: choice & 128 != 0 })

@@ -37,7 +37,9 @@ fn decode(raw: &[u8]) -> Vec<u8> {
     while let [first, after @ ..] = rest {
         rest = after;
         let escaped = (*first == b'%')
-            .then(|| std::str::from_utf8(after.get(..2)?).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok()))
+            .then(|| {
+                std::str::from_utf8(after.get(..2)?).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok())
+            })
             .flatten();
         match escaped {
             Some(byte) => {
