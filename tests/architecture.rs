@@ -88,7 +88,8 @@ fn read(root: &Path, path: PathBuf) -> Source {
 }
 
 fn without_tests_and_comments(text: &str) -> String {
-    let end = text.find("\n#[cfg(test)]\nmod ").unwrap_or(text.len());
+    let tests = Regex::new(r"\n#\[cfg\(test\)\]\n(mod |pub\([^)]*\) mod \w+ \{)").unwrap();
+    let end = tests.find(text).map_or(text.len(), |found| found.start());
     let lines = text.get(..end).unwrap().lines();
     lines
         .map(|line| line.split("//").next().unwrap_or_default())

@@ -62,6 +62,9 @@ pub(super) fn finished(document: &OpenApi) -> String {
 
 fn add_shared(operation: &mut Map<String, Value>, writes: bool) {
     if let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) {
+        if let Some(done) = responses.get_mut("200").and_then(Value::as_object_mut) {
+            done.entry("description").or_insert_with(|| "Done.".into());
+        }
         for (status, name, ..) in SHARED {
             responses
                 .insert((*status).to_owned(), json!({ "$ref": format!("#/components/responses/{name}") }));

@@ -192,6 +192,8 @@ async fn the_document_is_openapi_3_1_and_every_operation_tells_how_it_can_fail()
             for status in ["200", "401", "403", "429", "503", "default"] {
                 assert!(operation["responses"].get(status).is_some(), "{method} {path}: {status}");
             }
+            let done = &operation["responses"]["200"]["description"];
+            assert!(done.as_str().is_some_and(|text| !text.is_empty()), "{method} {path}");
             assert!(operation["summary"].as_str().is_some_and(|s| !s.is_empty()), "{method} {path}");
         }
     }
