@@ -241,7 +241,7 @@ pub struct Requirement {
     pub validity: Duration,
     /// Validity is judged on every request too, not only at login.
     pub continuous: bool,
-    /// Where a user without an authenticator may enrol.
+    /// How a user without an authenticator may enrol.
     pub enrol: Enrol,
 }
 
@@ -252,6 +252,8 @@ pub enum Enrol {
     Open,
     /// Only from these networks.
     Networks(Vec<IpNet>),
+    /// Everywhere, after the first factor and with an administrator's invitation.
+    Invite,
     /// Not by the user.
     Closed,
 }

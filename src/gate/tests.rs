@@ -149,6 +149,7 @@ impl World {
             target: target.to_owned(),
             started: self.clock.now(),
             purpose,
+            invited: None,
         };
         self.jar.login = Some(issue(&self.keyring, &pending));
         self

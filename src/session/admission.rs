@@ -30,7 +30,9 @@ use crate::{
     config::{App, app::Requirement},
     deliver::notices::Notices,
     factor::Proof,
-    model::{DeviceId, Epoch, LoginId, MethodSet, OwnCookies, Revocation, SessionId, UserKey, UserName},
+    model::{
+        CodeHash, DeviceId, Epoch, LoginId, MethodSet, OwnCookies, Revocation, SessionId, UserKey, UserName,
+    },
     policy::{self, Decision, Facts},
     store::{
         RevocationSink, SharedStore, StoreError, documents,
@@ -285,6 +287,7 @@ impl Admissions {
             target,
             started: now,
             purpose: Purpose::Login,
+            invited: None,
         };
         cookies.push(self.login_cookie(&pending));
         if origin.cookies.session.is_some() {
@@ -409,8 +412,14 @@ impl Admissions {
             target: self.step_up_target(target).to_owned(),
             started: self.clock.now(),
             purpose: Purpose::StepUp { started: session.started, epoch: session.epoch },
+            invited: None,
         };
         Ok(vec![self.login_cookie(&pending)])
+    }
+
+    /// The same pending login, with the invitation whose code was shown: the cookie that carries it.
+    pub fn with_invitation(&self, pending: Pending, invitation: CodeHash) -> Vec<HeaderValue> {
+        vec![self.login_cookie(&Pending { invited: Some(invitation), ..pending })]
     }
 
     /// A step-up may lead back to the pages of ours that ask for it, written exactly so.

@@ -19,7 +19,9 @@ use crate::{
         clock::UnixMillis,
         keyring::{KeyId, Keyring},
     },
-    model::{AppId, DeviceId, Epoch, LoginId, MethodSet, Realm, SessionId, Terms, UserKey, UserName},
+    model::{
+        AppId, CodeHash, DeviceId, Epoch, LoginId, MethodSet, Realm, SessionId, Terms, UserKey, UserName,
+    },
 };
 
 /// The only version of a body that is written and read.
@@ -85,6 +87,8 @@ pub struct Pending {
     pub started: UnixMillis,
     /// Why.
     pub purpose: Purpose,
+    /// The invitation whose code was shown with it; it is taken when the authenticator is kept, not before.
+    pub invited: Option<CodeHash>,
 }
 
 /// A session: the only thing that lets a request through.
@@ -210,6 +214,13 @@ impl Token for Pending {
                 out.extend_from_slice(&epoch.0.to_be_bytes());
             }
         }
+        match self.invited {
+            None => out.push(0),
+            Some(CodeHash(hash)) => {
+                out.push(1);
+                out.extend_from_slice(&hash);
+            }
+        }
     }
 
     fn decode(body: &[u8]) -> Option<Self> {
@@ -225,6 +236,11 @@ impl Token for Pending {
             purpose: match body.byte()? {
                 0 => Purpose::Login,
                 1 => Purpose::StepUp { started: body.time()?, epoch: Epoch(body.number()?) },
+                _ => return None,
+            },
+            invited: match body.byte()? {
+                0 => None,
+                1 => Some(CodeHash(body.array()?)),
                 _ => return None,
             },
         };

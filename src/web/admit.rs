@@ -14,7 +14,7 @@ use crate::{
     audit::Event,
     base::clock::UnixMillis,
     deliver::notices::Notice,
-    factor::{Hint, Proof, Verdict},
+    factor::{Hint, Proof, Verdict, shown_once::Typed},
     i18n::Language,
     metrics::{Challenge, Lockout, SessionGround},
     model::{DeviceId, Method, RequestId, UserKey},
@@ -78,18 +78,7 @@ pub(super) fn refused(
     match verdict {
         Verdict::Wrong { hint, next, .. } => {
             let mut problem = explain(visitor.language, &visitor.visit.app.totp.issuer, hint);
-            match next {
-                Next::Again => {}
-                Next::Wait { until } => {
-                    lockout(visitor, Lockout::Soft, user, device);
-                    let time = visitor.language.duration(until.since(visitor.now));
-                    problem.wait = Some(visitor.language.text_with("wrong-wait", "time", time));
-                }
-                Next::Locked => {
-                    lockout(visitor, Lockout::Hard, user, device);
-                    return Err(Fault::Instead(locked(visitor)?));
-                }
-            }
+            problem.wait = consequence(visitor, next, user, device)?;
             Ok(problem)
         }
         Verdict::Wait { until } => Err(Fault::Instead(wait(visitor, until)?)),
@@ -97,6 +86,27 @@ pub(super) fn refused(
         // The authenticator was removed meanwhile: the challenge page knows what follows.
         Verdict::NotEnrolled => Err(Fault::Instead(Answer::to(visitor.path("challenge")))),
         Verdict::Proved(_) => Err(Fault::Internal("a proof is no refusal".to_owned())),
+    }
+}
+
+/// What follows from a code that is shown once and was typed: what it gives when it was right; `Err` of a problem, with `title`
+/// and `text`, to show with the form again when it was wrong (then `event` is recorded); else a page of its own.
+pub(super) fn shown_once<T>(
+    visitor: &Visitor,
+    typed: Typed<T>,
+    pending: &Pending,
+    event: &Event,
+    problem: Problem,
+) -> Result<Result<T, Problem>, Fault> {
+    match typed {
+        Typed::Right(right) => Ok(Ok(right)),
+        Typed::Wrong { next } => {
+            visitor.record(event, &pending.user, pending.device);
+            let wait = consequence(visitor, next, &pending.user, pending.device)?;
+            Ok(Err(Problem { wait, ..problem }))
+        }
+        Typed::Wait { until } => Err(Fault::Instead(wait(visitor, until)?)),
+        Typed::Locked => Err(Fault::Instead(locked(visitor)?)),
     }
 }
 
@@ -203,6 +213,27 @@ pub(super) fn locked_page<'a>(frame: Frame<'a>, request_id: &'a RequestId) -> Me
     page.failed = true;
     page.request_id = Some(request_id.as_str());
     page
+}
+
+/// What a wrong answer has begun: counted and recorded, and in words when it is a wait.
+fn consequence(
+    visitor: &Visitor,
+    next: Next,
+    user: &UserKey,
+    device: DeviceId,
+) -> Result<Option<String>, Fault> {
+    match next {
+        Next::Again => Ok(None),
+        Next::Wait { until } => {
+            lockout(visitor, Lockout::Soft, user, device);
+            let time = visitor.language.duration(until.since(visitor.now));
+            Ok(Some(visitor.language.text_with("wrong-wait", "time", time)))
+        }
+        Next::Locked => {
+            lockout(visitor, Lockout::Hard, user, device);
+            Err(Fault::Instead(locked(visitor)?))
+        }
+    }
 }
 
 fn wait(visitor: &Visitor, until: UnixMillis) -> Result<Answer, Fault> {

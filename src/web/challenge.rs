@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     factor::Verdict,
-    metrics::{Challenge, Enrolment},
+    metrics::{self, Challenge},
     model::Method,
-    policy,
+    policy::{self, Enrolment},
     session::token::{Pending, Purpose},
 };
 
@@ -93,12 +93,13 @@ fn not_enrolled(visitor: &Visitor, pending: &Pending) -> Result<Answer, Fault> {
         // The rules have changed since the first factor: a new login needs no code.
         None => admit::expired(visitor),
         Some(r)
-            if policy::may_enrol(r, visitor.visit.client) && policy::methods(r).contains(Method::Totp) =>
+            if policy::may_enrol(r, visitor.visit.client) != Enrolment::Closed
+                && policy::methods(r).contains(Method::Totp) =>
         {
             Ok(Answer::to(visitor.path("enrol")))
         }
         Some(_) => {
-            visitor.pages.metrics.enrolments.count(Method::Totp, Enrolment::Closed);
+            visitor.pages.metrics.enrolments.count(Method::Totp, metrics::Enrolment::Closed);
             admit::not_set_up(visitor)
         }
     }

@@ -11,6 +11,7 @@
 //! |---|---|---|
 //! | `challenge` | asks for a code | checks it, completes the login |
 //! | `enrol` | shows QR and setup key | checks the first code, keeps the authenticator, completes the login |
+//! | `invitation` | asks for an activation code | checks it, goes on to `enrol` |
 //! | `me` | own authenticators, sessions, language | changes them |
 //! | `me/remove` | which authenticator is to go | removes it, ends every session |
 //! | `logout` | asks | ends the session |
@@ -25,6 +26,7 @@ mod challenge;
 mod enrol;
 mod errors;
 mod forms;
+mod invite;
 mod logout;
 mod me;
 mod reply;
@@ -106,6 +108,7 @@ pub fn router(pages: Pages) -> Router {
     let own = Router::new()
         .route("/challenge", get(challenge::show).post(challenge::answer))
         .route("/enrol", get(enrol::show).post(enrol::confirm))
+        .route("/invitation", get(invite::show).post(invite::answer))
         .route("/me", get(me::show).post(me::act))
         .route("/me/remove", get(me::ask_remove).post(me::remove))
         .route("/logout", get(logout::ask).post(logout::end))

@@ -70,6 +70,20 @@ pub(super) struct ChallengePage<'a> {
     pub helps: Vec<String>,
 }
 
+/// Asks for the activation code that an administrator has given.
+#[derive(Template)]
+#[template(path = "invitation.html")]
+pub(super) struct InvitationPage<'a> {
+    pub frame: Frame<'a>,
+    pub title: String,
+    pub wide: bool,
+    pub failed: bool,
+    pub user: &'a str,
+    pub lead: String,
+    pub problem: Option<Problem>,
+    pub token: String,
+}
+
 /// An authenticator app and where it can be had.
 pub(super) struct StoreLinks {
     pub name: &'static str,

@@ -52,10 +52,11 @@ prop_compose! {
 
 prop_compose! {
     fn pending()(login: [u8; 16], session: [u8; 16], app in text(10), user in user(), device: [u8; 16],
-                 target in text(60), started: u64, purpose in purpose()) -> Pending {
+                 target in text(60), started: u64, purpose in purpose(), invited: Option<[u8; 32]>) -> Pending {
         Pending {
             login: LoginId(login), session: SessionId(session), app: AppId::new(app), user,
             device: DeviceId(device), target, started: UnixMillis(started), purpose,
+            invited: invited.map(CodeHash),
         }
     }
 }
