@@ -41,7 +41,7 @@ pub enum Event {
     },
     /// A session began.
     SessionStarted {
-        /// `exempt`, `trust` or `factor`.
+        /// `exempt`, `trust`, `factor` or `emergency`.
         ground: &'static str,
     },
     /// A session ended by logout or by a new login on the same browser.

@@ -5,6 +5,7 @@ use data_encoding::BASE32_NOPAD;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::EmergencyProof;
 use crate::{
     base::{
         clock::UnixMillis,
@@ -109,7 +110,8 @@ async fn charged<T>(
     Ok(Typed::Right(right))
 }
 
-/// Takes one of the emergency codes of a user, if this is one: true for one caller only.
+/// Takes one of the emergency codes of a user, if this is one: counted before it is looked at (I8), and right for one
+/// caller only, under any concurrency.
 ///
 /// # Errors
 /// When the store fails.
@@ -118,12 +120,15 @@ pub async fn take_emergency_code(
     user: &UserKey,
     typed: &str,
     now: UnixMillis,
-) -> StoreResult<bool> {
+) -> StoreResult<Typed<EmergencyProof>> {
     let typed = hash(typed).to_string();
-    documents::change_profile(store.as_ref(), user, |kept| {
-        let left: Vec<_> = kept.emergency.iter().filter(|c| !same(&c.hash, &typed)).cloned().collect();
-        let right = kept.emergency.iter().any(|c| c.until > now && same(&c.hash, &typed));
-        (right.then(|| Profile { emergency: left, ..kept.clone() }), right)
+    charged(store, user, now, async {
+        let taken = documents::change_profile(store.as_ref(), user, |kept| {
+            let left: Vec<_> = kept.emergency.iter().filter(|c| !same(&c.hash, &typed)).cloned().collect();
+            let right = kept.emergency.iter().any(|c| c.until > now && same(&c.hash, &typed));
+            (right.then(|| Profile { emergency: left, ..kept.clone() }), right)
+        });
+        Ok(taken.await?.then(|| EmergencyProof { user: user.clone() }))
     })
     .await
 }
@@ -196,7 +201,10 @@ mod tests {
         }
         assert_eq!(taken, 1);
 
-        let take = async |code: &str, at| take_emergency_code(&store, &anna, code, at).await.unwrap();
+        let take = async |code: &str, at| {
+            let typed = take_emergency_code(&store, &anna, code, at).await.unwrap();
+            matches!(typed, Typed::Right(proof) if *proof.user() == anna)
+        };
         assert!(!take(&invitation.code, now).await);
         assert!(!take(&one.code, UnixMillis(200)).await, "too late");
         assert!(take(&one.code.to_lowercase(), now).await);

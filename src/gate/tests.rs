@@ -128,6 +128,7 @@ impl World {
             proved_at: proved.then_some(START),
             methods: if proved { MethodSet::of(crate::model::Method::Totp) } else { MethodSet::EMPTY },
             terms: Terms::default(),
+            emergency_until: None,
         };
         world.jar.session = Some(issue(&world.keyring, &session));
         world

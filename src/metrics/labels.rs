@@ -257,6 +257,8 @@ label!(
         Trust = "trust",
         /// Proved just now.
         Factor = "factor",
+        /// With an emergency code.
+        Emergency = "emergency",
     }
 );
 

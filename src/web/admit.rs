@@ -16,10 +16,10 @@ use crate::{
     deliver::notices::Notice,
     factor::{Hint, Proof, Verdict, shown_once::Typed},
     i18n::Language,
-    metrics::{Challenge, Lockout, SessionGround},
+    metrics::{Challenge, Label, Lockout, SessionGround},
     model::{DeviceId, Method, RequestId, UserKey},
     session::{
-        admission::Completion,
+        admission::{Admission, Completion},
         standing::LiveSession,
         token::{Pending, Purpose},
     },
@@ -31,7 +31,6 @@ const FRESH: Duration = Duration::from_secs(5 * 60);
 
 /// Completes a pending login with its proof, and sends the browser on.
 pub(super) async fn complete(visitor: &Visitor, pending: Pending, proof: Proof) -> Result<Answer, Fault> {
-    let (user, device) = (pending.user.clone(), pending.device);
     let begins = pending.purpose == Purpose::Login;
     let app = &visitor.visit.app;
     let completion = visitor.pages.admissions.complete(app, pending, proof, visitor.origin()).await?;
@@ -39,16 +38,27 @@ pub(super) async fn complete(visitor: &Visitor, pending: Pending, proof: Proof) 
         Completion::Admitted(admission) => admission,
         Completion::Void => return expired(visitor),
     };
-    let counters = visitor.pages.metrics.app(&app.id);
-    if let Some(from) = admission.taken_from {
+    if begins {
+        return begun(visitor, admission, SessionGround::Factor).await;
+    }
+    Ok(Answer::SeeOther { to: admission.target, cookies: admission.cookies })
+}
+
+/// A session has begun: counted, recorded, and the browser sent on.
+pub(super) async fn begun(
+    visitor: &Visitor,
+    admission: Admission,
+    ground: SessionGround,
+) -> Result<Answer, Fault> {
+    let Admission { user, device, taken_from, target, cookies, .. } = admission;
+    let counters = visitor.pages.metrics.app(&visitor.visit.app.id);
+    if let Some(from) = taken_from {
         counters.takeovers.inc();
         visitor.record(&Event::DeviceTakenOver { from }, &user, device);
     }
-    if begins {
-        counters.sessions_started.count(SessionGround::Factor);
-        visitor.grant(&Event::SessionStarted { ground: "factor" }, &user, device).await?;
-    }
-    Ok(Answer::SeeOther { to: admission.target, cookies: admission.cookies })
+    counters.sessions_started.count(ground);
+    visitor.grant(&Event::SessionStarted { ground: ground.name() }, &user, device).await?;
+    Ok(Answer::SeeOther { to: target, cookies })
 }
 
 /// Records a second factor that was passed: before anything is granted for it. Where a session begins, that event is
@@ -110,6 +120,12 @@ pub(super) fn shown_once<T>(
     }
 }
 
+/// Whether there is a way round the second factor for emergencies: whoever has no code for it is not told so here. A session
+/// that has begun has none: it is to prove more, not less.
+pub(super) fn emergency_is_offered(visitor: &Visitor, pending: &Pending) -> bool {
+    visitor.visit.app.break_glass.is_some() && pending.purpose == Purpose::Login
+}
+
 /// Whether the second factor of this session was proved so lately that what outlasts the session may be changed.
 pub(super) fn is_fresh(visitor: &Visitor, live: &LiveSession) -> bool {
     live.session().proved_at.is_some_and(|at| visitor.now.since(at) <= FRESH)
@@ -138,7 +154,11 @@ pub(super) fn expired(visitor: &Visitor) -> Result<Answer, Fault> {
 
 /// The user has no authenticator and may not enrol one from here.
 pub(super) fn not_set_up(visitor: &Visitor) -> Result<Answer, Fault> {
-    let html = not_set_up_page(visitor.frame(), visitor.login_page()).render()?;
+    let mut page = not_set_up_page(visitor.frame(), visitor.login_page());
+    if visitor.pending().is_some_and(|pending| emergency_is_offered(visitor, &pending)) {
+        page = page.with_more(visitor.path("emergency"), visitor.language.text("emergency-link"));
+    }
+    let html = page.render()?;
     Ok(Answer::page(StatusCode::FORBIDDEN, html))
 }
 

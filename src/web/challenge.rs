@@ -113,6 +113,7 @@ fn form(visitor: &Visitor, pending: &Pending, problem: Option<Problem>) -> Resul
         again: pending.purpose != Purpose::Login,
         validity: visitor.requirement(&pending.user).map(|r| r.validity).unwrap_or_default(),
         token: forms::token(&visitor.pages.keyring, PURPOSE, &pending.login.0),
+        emergency: admit::emergency_is_offered(visitor, pending),
     };
     Ok(Answer::form(status, page(visitor.frame(), asked, problem).render()?))
 }
@@ -126,6 +127,8 @@ pub(super) struct Asked<'a> {
     /// How long the proof will be remembered.
     pub validity: Duration,
     pub token: String,
+    /// There is a way for emergencies.
+    pub emergency: bool,
 }
 
 /// The page.
@@ -149,6 +152,7 @@ pub(super) fn page<'a>(frame: Frame<'a>, asked: Asked<'a>, problem: Option<Probl
         token: asked.token,
         submit: frame.t(submit),
         remember: remembered.map(|time| language.text_with("challenge-remember", "time", time)),
+        emergency: asked.emergency,
         helps: vec![
             frame.t("challenge-help-newest"),
             language.text_with("challenge-help-account", "issuer", asked.issuer),

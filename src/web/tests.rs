@@ -1,5 +1,6 @@
 //! The pages: rendered from samples in every language, and through the router for every kind of visitor.
 
+mod emergency;
 mod house;
 mod invited;
 mod journeys;

@@ -74,11 +74,12 @@ prop_compose! {
 
 prop_compose! {
     fn session()(id: [u8; 16], app in text(10), user in user(), device: [u8; 16], times: [u64; 3],
-                 proved_at: Option<u64>, methods in methods(), terms in terms()) -> Session {
+                 proved_at: Option<u64>, methods in methods(), terms in terms(),
+                 emergency_until: Option<u64>) -> Session {
         Session {
             id: SessionId(id), app: AppId::new(app), user, device: DeviceId(device), epoch: Epoch(times[0]),
             started: UnixMillis(times[1]), seen: UnixMillis(times[2]), proved_at: proved_at.map(UnixMillis),
-            methods, terms,
+            methods, terms, emergency_until: emergency_until.filter(|at| *at > 0).map(UnixMillis),
         }
     }
 }
