@@ -3,7 +3,7 @@
 //! A Unix socket that speaks HTTP/1.1 and JSON. Who may connect is decided twice: by the file (mode 0600, in a folder
 //! that nobody else can write to) and by the kernel's word on the peer: only the user that the server runs as, and
 //! root. Everything that comes in is an administrator's act; there is nothing here for visitors, and no secret goes
-//! out but a new token, to the one who made it.
+//! out but what is made here and shown once: a new token, activation and emergency codes.
 
 use std::{
     fs, io,
@@ -55,6 +55,18 @@ pub struct Named {
     pub name: String,
     /// Needed when there are several.
     pub realm: Option<String>,
+}
+
+/// A user, and for how long the codes made for them are valid.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Codes {
+    /// Whom they are for.
+    #[serde(flatten)]
+    pub user: Named,
+    /// For so many seconds.
+    pub secs: u64,
+    /// How many.
+    pub count: usize,
 }
 
 /// Where a copy of the store goes.
@@ -198,6 +210,8 @@ fn router(operations: Arc<Operations>) -> Router {
         .route("/users/unblock", post(unblock))
         .route("/tokens", get(list_tokens).post(make_token))
         .route("/tokens/revoke", post(revoke_token))
+        .route("/users/invite", post(invite))
+        .route("/users/emergency-codes", post(emergency_codes))
         .route("/backup", post(backup))
         .route("/state", get(state))
         .with_state(operations)
@@ -268,6 +282,26 @@ async fn revoke_token(
     Json(token): Json<TokenNamed>,
 ) -> Result<Response, Failure> {
     Ok(Json(operations.revoke_token(&token.id, &by(&actor)).await?).into_response())
+}
+
+async fn invite(
+    State(operations): Shared,
+    Extension(Actor(actor)): Extension<Actor>,
+    Json(Codes { user, secs, .. }): Json<Codes>,
+) -> Result<Response, Failure> {
+    let lives = Duration::from_secs(secs);
+    let made = operations.invite(&user.name, user.realm.as_deref(), lives, &by(&actor)).await?;
+    Ok(Json(made).into_response())
+}
+
+async fn emergency_codes(
+    State(operations): Shared,
+    Extension(Actor(actor)): Extension<Actor>,
+    Json(Codes { user, secs, count }): Json<Codes>,
+) -> Result<Response, Failure> {
+    let (realm, lives) = (user.realm.as_deref(), Duration::from_secs(secs));
+    let made = operations.make_emergency_codes(&user.name, realm, count, lives, &by(&actor)).await?;
+    Ok(Json(made).into_response())
 }
 
 async fn backup(

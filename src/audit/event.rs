@@ -41,7 +41,7 @@ pub enum Event {
     },
     /// A session began.
     SessionStarted {
-        /// `exempt`, `trust` or `factor`.
+        /// `exempt`, `trust`, `factor` or `emergency`.
         ground: &'static str,
     },
     /// A session ended by logout or by a new login on the same browser.
@@ -80,6 +80,8 @@ pub enum Event {
     UserInvited,
     /// That code was used.
     InvitationUsed,
+    /// Such a code was wrong, used or expired.
+    InvitationRefused,
     /// One authenticator was removed.
     AuthenticatorRemoved {
         /// Which kind.
@@ -137,6 +139,7 @@ impl Event {
             Self::UserChanged { .. } => "user_changed",
             Self::UserInvited => "user_invited",
             Self::InvitationUsed => "invitation_used",
+            Self::InvitationRefused => "invitation_refused",
             Self::AuthenticatorRemoved { .. } => "authenticator_removed",
             Self::AuthenticatorRenamed => "authenticator_renamed",
             Self::UsersImported => "users_imported",
@@ -158,6 +161,7 @@ impl Event {
             | Self::LockedOut { .. }
             | Self::BlockedLogin
             | Self::LoginFromElsewhere
+            | Self::InvitationRefused
             | Self::EmergencyRefused
             | Self::Server { what: "reload_refused" } => Outcome::Failure,
             _ => Outcome::Success,

@@ -4,6 +4,7 @@ use std::{
     io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use http::{Method, Request};
@@ -15,10 +16,10 @@ use tokio::net::UnixStream;
 use super::{Trouble, load};
 use crate::{
     admin::{
-        control::{BackupTo, ListQuery, Named, Problem, TokenNamed, TokenWanted, actor},
+        control::{BackupTo, Codes, ListQuery, Named, Problem, TokenNamed, TokenWanted, actor},
         operations::{
-            By, Failure, NewToken, Operations, ResetDone, StoreState, TokenRow, UserDetails, UserPage,
-            UserRow,
+            By, EmergencyCodes, Failure, Invitation, NewToken, Operations, ResetDone, StoreState, TokenRow,
+            UserDetails, UserPage, UserRow,
         },
     },
     app,
@@ -158,6 +159,30 @@ impl Channel {
             Self::Server(path) => call(path, Method::POST, "/tokens/revoke", Some(token)).await,
             Self::Store(operations, actor) => {
                 Ok(operations.revoke_token(&token.id, &By { actor, ..By::default() }).await?)
+            }
+        }
+    }
+
+    /// Makes the code by which a user may link a first authenticator.
+    pub async fn invite(&self, codes: &Codes) -> Result<Invitation, Trouble> {
+        let (user, lives) = (&codes.user, Duration::from_secs(codes.secs));
+        match self {
+            Self::Server(path) => call(path, Method::POST, "/users/invite", Some(codes)).await,
+            Self::Store(operations, actor) => Ok(operations
+                .invite(&user.name, user.realm.as_deref(), lives, &By { actor, ..By::default() })
+                .await?),
+        }
+    }
+
+    /// Makes emergency codes for a user.
+    pub async fn emergency_codes(&self, codes: &Codes) -> Result<EmergencyCodes, Trouble> {
+        let (user, lives) = (&codes.user, Duration::from_secs(codes.secs));
+        match self {
+            Self::Server(path) => call(path, Method::POST, "/users/emergency-codes", Some(codes)).await,
+            Self::Store(operations, actor) => {
+                let by = By { actor, ..By::default() };
+                let realm = user.realm.as_deref();
+                Ok(operations.make_emergency_codes(&user.name, realm, codes.count, lives, &by).await?)
             }
         }
     }

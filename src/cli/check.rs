@@ -212,6 +212,7 @@ fn describe_rule(rule: &Rule) -> String {
             };
             let enrol = match &requirement.enrol {
                 Enrol::Open => "enrolment open".to_owned(),
+                Enrol::Invite => "enrolment by invitation".to_owned(),
                 Enrol::Closed => "enrolment closed".to_owned(),
                 Enrol::Networks(networks) => {
                     let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();

@@ -14,7 +14,7 @@ use super::{
     shown::{Table, clean, confirmed, is_interactive, moment},
 };
 use crate::admin::{
-    control::{ListQuery, Named},
+    control::{Codes, ListQuery, Named},
     operations::{State, UserRow},
 };
 
@@ -51,6 +51,25 @@ enum Command {
     Block(One),
     /// Lift a block
     Unblock(One),
+    /// Make the one-time activation code by which a user may link a first authenticator (`enrol: invite`)
+    Invite {
+        #[command(flatten)]
+        one: One,
+        /// For how many days it is valid
+        #[arg(short, long, default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=30))]
+        days: u64,
+    },
+    /// Make emergency codes for a user (`break_glass`): each gets in once, with a reason; earlier ones are void
+    EmergencyCodes {
+        #[command(flatten)]
+        one: One,
+        /// How many
+        #[arg(short = 'n', long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=10))]
+        count: u8,
+        /// For how many days they are valid
+        #[arg(short, long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=366))]
+        days: u64,
+    },
 }
 
 #[derive(clap::Args)]
@@ -88,13 +107,18 @@ pub struct Backup {
     file: ConfigFile,
 }
 
+const DAY_SECS: u64 = 24 * 60 * 60;
+
 /// Runs `sluis user …`.
 pub fn run(options: &Options, out: &mut dyn Write) -> Done {
     let common = match &options.command {
         Command::List { common, .. } => common,
-        Command::Show(one) | Command::Reset { one, .. } | Command::Block(one) | Command::Unblock(one) => {
-            &one.common
-        }
+        Command::Show(one)
+        | Command::Reset { one, .. }
+        | Command::Block(one)
+        | Command::Unblock(one)
+        | Command::Invite { one, .. }
+        | Command::EmergencyCodes { one, .. } => &one.common,
     };
     runtime()?.block_on(async {
         let channel = Channel::open(&common.file).await?;
@@ -104,6 +128,10 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Done {
             Command::Reset { one, yes } => reset(&channel, one, *yes, out).await,
             Command::Block(one) => set_blocked(&channel, one, true, out).await,
             Command::Unblock(one) => set_blocked(&channel, one, false, out).await,
+            Command::Invite { one, days } => invite(&channel, one, *days, out).await,
+            Command::EmergencyCodes { one, count, days } => {
+                emergency_codes(&channel, one, usize::from(*count), *days, out).await
+            }
         }
     })
 }
@@ -247,6 +275,34 @@ async fn set_blocked(channel: &Channel, one: &One, blocked: bool, out: &mut dyn 
         State::Locked => say(out, "  still locked by wrong codes: `sluis user reset` lifts that"),
         _ => Ok(()),
     }
+}
+
+async fn invite(channel: &Channel, one: &One, days: u64, out: &mut dyn Write) -> Done {
+    let made = channel.invite(&Codes { user: one.named(), secs: days * DAY_SECS, count: 1 }).await?;
+    if one.common.json {
+        return print_json(out, &made);
+    }
+    let until = moment(Some(&made.until));
+    say(out, &format!("activation code of {}, until {until} UTC:", clean(&made.name)))?;
+    say(out, &format!("\n    {}\n", made.code))?;
+    say(
+        out,
+        "  it is shown only now, works once, and makes earlier ones void; hand it over in person or by a way",
+    )?;
+    say(out, "  that does not need the password")
+}
+
+async fn emergency_codes(channel: &Channel, one: &One, count: usize, days: u64, out: &mut dyn Write) -> Done {
+    let made = channel.emergency_codes(&Codes { user: one.named(), secs: days * DAY_SECS, count }).await?;
+    if one.common.json {
+        return print_json(out, &made);
+    }
+    let until = moment(Some(&made.until));
+    say(out, &format!("emergency codes of {}, until {until} UTC; each works once:\n", clean(&made.name)))?;
+    for code in &made.codes {
+        say(out, &format!("    {code}"))?;
+    }
+    say(out, "\n  they are shown only now, and make earlier ones void; keep them sealed, on paper")
 }
 
 fn state(user: &UserRow) -> String {

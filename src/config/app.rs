@@ -40,6 +40,8 @@ pub struct App {
     pub policy: Vec<Rule>,
     /// TOTP settings.
     pub totp: Totp,
+    /// Emergency access, where there is any.
+    pub break_glass: Option<BreakGlass>,
     /// What the app is told about the user.
     pub headers: Headers,
 }
@@ -241,7 +243,7 @@ pub struct Requirement {
     pub validity: Duration,
     /// Validity is judged on every request too, not only at login.
     pub continuous: bool,
-    /// Where a user without an authenticator may enrol.
+    /// How a user without an authenticator may enrol.
     pub enrol: Enrol,
 }
 
@@ -252,8 +254,19 @@ pub enum Enrol {
     Open,
     /// Only from these networks.
     Networks(Vec<IpNet>),
+    /// Everywhere, after the first factor and with an administrator's invitation.
+    Invite,
     /// Not by the user.
     Closed,
+}
+
+/// Emergency access: with the password, a code that an administrator prepared, and a reason.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BreakGlass {
+    /// A reason must be given.
+    pub reason_required: bool,
+    /// How long such a session lives at most.
+    pub max: Duration,
 }
 
 /// TOTP settings of an app.
@@ -270,7 +283,7 @@ pub struct Totp {
 pub struct Headers {
     /// Carries the user name.
     pub user: Option<http::HeaderName>,
-    /// Carries the methods proved, comma-separated (`totp`), or `exempt`/empty.
+    /// Carries the methods proved, comma-separated (`totp`), or `exempt`, or `emergency`.
     pub methods: Option<http::HeaderName>,
     /// Carries the time of the last proof, RFC 3339.
     pub proved_at: Option<http::HeaderName>,

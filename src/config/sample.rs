@@ -53,6 +53,7 @@ pub(crate) fn app() -> App {
             then: Then::Require(requirement(Duration::ZERO, false)),
         }],
         totp: Totp { issuer: "Care".to_owned(), at_most: 5 },
+        break_glass: None,
         headers: Headers {
             user: None,
             methods: None,

@@ -37,6 +37,20 @@ impl Proof {
     }
 }
 
+/// The proof that a user has just spent an emergency code. Only [`shown_once`] makes one. It is no [`Proof`]: whoever has it
+/// gets in once, for a while.
+#[derive(Debug)]
+pub struct EmergencyProof {
+    user: UserKey,
+}
+
+impl EmergencyProof {
+    /// Whose code it was.
+    pub fn user(&self) -> &UserKey {
+        &self.user
+    }
+}
+
 #[cfg(test)]
 impl Proof {
     /// What a verifier would have made, for tests of what follows from it.

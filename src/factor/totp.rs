@@ -23,14 +23,14 @@ use self::{
     typed::Code,
     window::{Codes, Found, STEP_SECS},
 };
-use super::{Hint, Proof, Verdict, drift::Drifts};
+use super::{Hint, Proof, Verdict, drift::Drifts, shown_once};
 use crate::{
     base::{
         clock::{SharedClock, UnixMillis},
         keyring::Keyring,
         secret::{SecretBytes, SecretString},
     },
-    model::{Authenticator, AuthenticatorId, LoginId, Method, UserKey},
+    model::{Authenticator, AuthenticatorId, CodeHash, LoginId, Method, UserKey},
     store::{Added, NewAuthenticator, SharedStore, StoreError, StoreResult},
     throttle::{self, Next},
 };
@@ -54,6 +54,8 @@ pub enum Confirmed {
     TooMany,
     /// The user was reset since this enrolment began, or is blocked; nothing was kept, nothing proved.
     Void,
+    /// The code was right, but the invitation was used meanwhile, or has ended; nothing was kept, nothing proved.
+    NotInvited,
 }
 
 /// Whether there is room for one more authenticator; what the user has proved decides it (threats D11).
@@ -63,6 +65,13 @@ pub enum Room {
     /// just the password can then never put an authenticator of their own beside an existing one, not even in
     /// a race with the user.
     First,
+    /// The same, where policy asks an invitation: it is taken before the authenticator is kept, in this order, so that
+    /// neither a race nor a crash makes two of one invitation. Cut short in between, it is spent, and an administrator
+    /// makes another one.
+    Invited {
+        /// The invitation whose code was shown.
+        by: CodeHash,
+    },
     /// The user has proved a second factor in this session and may have so many in all, this one included.
     Another {
         /// The limit.
@@ -152,6 +161,11 @@ impl Totp {
             last_step: step,
             drift_steps,
         };
+        if let Room::Invited { by } = room
+            && !shown_once::take_invitation(&self.store, user, by, now).await?
+        {
+            return Ok(Confirmed::NotInvited);
+        }
         // The limit is judged again here, in one step with keeping it.
         Ok(match self.store.add(user, NewAuthenticator { authenticator, at_most, begun }).await? {
             Added::Kept => {
@@ -291,7 +305,7 @@ impl Totp {
 impl Room {
     fn at_most(self) -> usize {
         match self {
-            Self::First => 1,
+            Self::First | Self::Invited { .. } => 1,
             Self::Another { at_most } => at_most,
         }
     }

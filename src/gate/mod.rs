@@ -182,7 +182,7 @@ impl Gate {
     /// Until when this session may be used from this address without a further look: what stays open longer must end
     /// by then. Its own end, or, where proofs are judged on every request, the moment at which its proof is too old.
     pub fn stands_until(&self, app: &App, session: &Session, client: IpAddr) -> UnixMillis {
-        let end = session.started.plus(app.session.max);
+        let end = session.ends(app.session.max);
         let facts = Facts { user: &session.user.name, client, terms: &session.terms, now: self.clock.now() };
         match policy::decide(app, &facts) {
             Decision::Require(requirement) if requirement.continuous => {

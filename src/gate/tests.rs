@@ -128,6 +128,7 @@ impl World {
             proved_at: proved.then_some(START),
             methods: if proved { MethodSet::of(crate::model::Method::Totp) } else { MethodSet::EMPTY },
             terms: Terms::default(),
+            emergency_until: None,
         };
         world.jar.session = Some(issue(&world.keyring, &session));
         world
@@ -149,6 +150,7 @@ impl World {
             target: target.to_owned(),
             started: self.clock.now(),
             purpose,
+            invited: None,
         };
         self.jar.login = Some(issue(&self.keyring, &pending));
         self

@@ -229,6 +229,8 @@ label!(
         Wrong = "wrong",
         /// The user has as many as allowed.
         TooMany = "too_many",
+        /// The invitation was wrong, used or expired.
+        NotInvited = "not_invited",
         /// Enrolment is closed for this user or network.
         Closed = "closed",
         /// The store failed.
@@ -255,6 +257,8 @@ label!(
         Trust = "trust",
         /// Proved just now.
         Factor = "factor",
+        /// With an emergency code.
+        Emergency = "emergency",
     }
 );
 

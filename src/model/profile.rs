@@ -64,6 +64,16 @@ pub struct PersonalExemption {
     pub reason: String,
 }
 
+/// SHA-256 of a code that was shown once. It opens nothing: the code is not to be found from it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CodeHash(pub [u8; 32]);
+
+impl fmt::Display for CodeHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
 /// A one-time code by which a user may link a first authenticator.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Invite {

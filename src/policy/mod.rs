@@ -115,12 +115,24 @@ pub fn explain(app: &App, facts: &Facts<'_>) -> Vec<Step> {
     steps
 }
 
-/// Whether a user without an authenticator may enrol from this address.
-pub fn may_enrol(requirement: &Requirement, client: IpAddr) -> bool {
+/// How a user may enrol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Enrolment {
+    /// After the first factor.
+    Open,
+    /// A first authenticator needs an administrator's invitation as well.
+    Invited,
+    /// Not at all.
+    Closed,
+}
+
+/// How a user may enrol from this address.
+pub fn may_enrol(requirement: &Requirement, client: IpAddr) -> Enrolment {
     match &requirement.enrol {
-        Enrol::Open => true,
-        Enrol::Networks(networks) => is_in(networks, client),
-        Enrol::Closed => false,
+        Enrol::Open => Enrolment::Open,
+        Enrol::Invite => Enrolment::Invited,
+        Enrol::Networks(networks) if is_in(networks, client) => Enrolment::Open,
+        Enrol::Networks(_) | Enrol::Closed => Enrolment::Closed,
     }
 }
 

@@ -67,7 +67,7 @@ fn i9_when_no_rule_matches_everything_is_required_and_nothing_open() {
         let Decision::Require(requirement) = decide(&app, &facts) else { panic!("fell through to a pass") };
         assert_eq!(requirement.validity, Duration::ZERO);
         assert!(Method::ALL.iter().all(|m| methods(requirement).contains(*m)));
-        assert!(!may_enrol(requirement, facts.client));
+        assert_eq!(may_enrol(requirement, facts.client), Enrolment::Closed);
         assert_eq!(explain(&app, &facts).last().unwrap().reason, Reason::NoRuleLeft);
     }
 }
@@ -91,10 +91,11 @@ fn an_ipv4_address_is_the_same_however_the_socket_writes_it() {
 fn enrolment_is_open_where_the_rule_says() {
     let at = |enrol: Enrol, client: &str| {
         let requirement = Requirement { enrol, ..sample::requirement(Duration::ZERO, false) };
-        may_enrol(&requirement, client.parse().unwrap())
+        may_enrol(&requirement, client.parse().unwrap()) == Enrolment::Open
     };
     let office = || Enrol::Networks(vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()]);
     assert!(at(Enrol::Open, "192.0.2.1"));
+    assert!(!at(Enrol::Invite, "192.0.2.1"), "the password alone is not enough");
     assert!(!at(Enrol::Closed, "10.0.0.1"));
     assert!(at(office(), "10.0.0.1") && at(office(), "::ffff:10.0.0.1") && at(office(), "2001:db8::1"));
     assert!(!at(office(), "192.0.2.1") && !at(office(), "2001:db9::1"));

@@ -75,6 +75,7 @@ impl Site {
             let render = |(name, tells): &(Bytes, Tells)| {
                 let text = match tells {
                     Tells::User => session.user.name.as_str().to_owned(),
+                    Tells::Methods if session.emergency_until.is_some() => "emergency".to_owned(),
                     Tells::Methods if session.proved_at.is_none() => "exempt".to_owned(),
                     Tells::Methods => session.methods.iter().map(|m| m.name()).collect::<Vec<_>>().join(","),
                     Tells::ProvedAt => session.proved_at.map(|at| at.rfc3339()).unwrap_or_default(),

@@ -67,6 +67,7 @@ pub fn app(id: &str, hosts: &[&str]) -> App {
             }),
         }],
         totp: app::Totp { issuer: id.to_owned(), at_most: 5 },
+        break_glass: None,
         headers: app::Headers {
             user: Some(HeaderName::from_static("remote-user")),
             methods: Some(HeaderName::from_static("x-sluis-methods")),

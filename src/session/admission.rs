@@ -7,8 +7,10 @@
 //! anybody else on it is dead everywhere, and only then are tokens made, in its epoch.
 
 mod cookies;
+mod emergency;
 mod listed;
 mod own;
+mod step_up;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -44,10 +46,6 @@ const LONGEST_TRUST: Duration = Duration::from_secs(91 * 24 * 60 * 60);
 /// Kept longer than seems needed, since limits may grow with a new configuration.
 const MARGIN: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Those of our own pages that may ask for a fresh second factor, below the prefix: adding an authenticator, the user's
-/// own things, removing an authenticator.
-const ASK_FOR_PROOF: [&str; 3] = ["/enrol", "/me", "/me/remove"];
-
 /// Where a login comes from.
 #[derive(Clone, Copy)]
 pub struct Origin<'a> {
@@ -68,6 +66,8 @@ pub enum Ground {
     Trust,
     /// Proved just now.
     Factor,
+    /// With an emergency code.
+    Emergency,
 }
 
 /// A session has begun (or goes on after a step-up).
@@ -262,6 +262,7 @@ impl Admissions {
                     proved_at,
                     methods: methods.unwrap_or(MethodSet::EMPTY),
                     terms,
+                    emergency_until: None,
                 };
                 self.note_begun(app, &token, &origin).await?;
                 cookies.push(self.names.set(Kind::Session, &issue(&self.keyring, &token), None));
@@ -285,6 +286,7 @@ impl Admissions {
             target,
             started: now,
             purpose: Purpose::Login,
+            invited: None,
         };
         cookies.push(self.login_cookie(&pending));
         if origin.cookies.session.is_some() {
@@ -369,6 +371,7 @@ impl Admissions {
             proved_at: Some(proof.at()),
             methods,
             terms,
+            emergency_until: None,
         };
         if pending.purpose == Purpose::Login {
             self.note_begun(app, &token, &origin).await?;
@@ -392,34 +395,6 @@ impl Admissions {
                 Purpose::StepUp { .. } => self.step_up_target(&pending.target).to_owned(),
             },
         }))
-    }
-
-    /// A running session must prove a second factor again before it goes on: the cookies that make it pending.
-    ///
-    /// # Errors
-    /// When the machine gives no random bytes.
-    pub fn step_up(&self, live: &LiveSession, target: &str) -> Result<Vec<HeaderValue>, StoreError> {
-        let session = live.session();
-        let pending = Pending {
-            login: LoginId::draw(self.random.as_ref()).map_err(no_randomness)?,
-            session: session.id,
-            app: session.app.clone(),
-            user: session.user.clone(),
-            device: session.device,
-            target: self.step_up_target(target).to_owned(),
-            started: self.clock.now(),
-            purpose: Purpose::StepUp { started: session.started, epoch: session.epoch },
-        };
-        Ok(vec![self.login_cookie(&pending)])
-    }
-
-    /// A step-up may lead back to the pages of ours that ask for it, written exactly so.
-    fn step_up_target<'a>(&self, target: &'a str) -> &'a str {
-        if target.strip_prefix(self.prefix.as_str()).is_some_and(|page| ASK_FOR_PROOF.contains(&page)) {
-            target
-        } else {
-            target::clean(target, &self.prefix)
-        }
     }
 
     /// Ends a session everywhere: the cookies that clear it in this browser. Trust stays.

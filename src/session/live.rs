@@ -199,6 +199,7 @@ mod tests {
             proved_at: None,
             methods: MethodSet::EMPTY,
             terms: Terms::default(),
+            emergency_until: None,
         }
     }
 

@@ -57,7 +57,7 @@ impl LiveSession {
 
     /// When it ends in any case.
     pub fn ends(&self) -> UnixMillis {
-        self.session.started.plus(self.limits.1)
+        self.session.ends(self.limits.1)
     }
 
     /// The key that signed it.
@@ -87,7 +87,7 @@ impl LiveSession {
     fn is_within(&self, app: &App, now: UnixMillis) -> bool {
         let session = &self.session;
         session.app == app.id
-            && now.since(session.started) < app.session.max
+            && now < session.ends(app.session.max)
             && now.since(session.seen) < app.session.idle
     }
 }
@@ -299,6 +299,7 @@ impl LiveSession {
                 proved_at: None,
                 methods: MethodSet::EMPTY,
                 terms: Terms::default(),
+                emergency_until: None,
             },
             session_cookie: session_cookie.into(),
             device_cookie: device_cookie.into(),

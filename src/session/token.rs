@@ -9,7 +9,7 @@
 //! What a token says is true for as long as the key is in the ring. Whether it still *counts* (age, revocation,
 //! device) is judged by `standing` and `admission`, never here.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ipnet::IpNet;
@@ -19,7 +19,9 @@ use crate::{
         clock::UnixMillis,
         keyring::{KeyId, Keyring},
     },
-    model::{AppId, DeviceId, Epoch, LoginId, MethodSet, Realm, SessionId, Terms, UserKey, UserName},
+    model::{
+        AppId, CodeHash, DeviceId, Epoch, LoginId, MethodSet, Realm, SessionId, Terms, UserKey, UserName,
+    },
 };
 
 /// The only version of a body that is written and read.
@@ -85,6 +87,8 @@ pub struct Pending {
     pub started: UnixMillis,
     /// Why.
     pub purpose: Purpose,
+    /// The invitation whose code was shown with it; it is taken when the authenticator is kept, not before.
+    pub invited: Option<CodeHash>,
 }
 
 /// A session: the only thing that lets a request through.
@@ -110,6 +114,16 @@ pub struct Session {
     pub methods: MethodSet,
     /// What administrators had set for this user when it began; whoever changes that voids the session.
     pub terms: Terms,
+    /// It began by emergency access, proves nothing else, and ends then.
+    pub emergency_until: Option<UnixMillis>,
+}
+
+impl Session {
+    /// When it ends in any case, where sessions live so long at most.
+    pub fn ends(&self, max: Duration) -> UnixMillis {
+        let end = self.started.plus(max);
+        self.emergency_until.map_or(end, |until| end.min(until))
+    }
 }
 
 /// A body that can be signed under its own domain.
@@ -210,6 +224,13 @@ impl Token for Pending {
                 out.extend_from_slice(&epoch.0.to_be_bytes());
             }
         }
+        match self.invited {
+            None => out.push(0),
+            Some(CodeHash(hash)) => {
+                out.push(1);
+                out.extend_from_slice(&hash);
+            }
+        }
     }
 
     fn decode(body: &[u8]) -> Option<Self> {
@@ -225,6 +246,11 @@ impl Token for Pending {
             purpose: match body.byte()? {
                 0 => Purpose::Login,
                 1 => Purpose::StepUp { started: body.time()?, epoch: Epoch(body.number()?) },
+                _ => return None,
+            },
+            invited: match body.byte()? {
+                0 => None,
+                1 => Some(CodeHash(body.array()?)),
                 _ => return None,
             },
         };
@@ -253,6 +279,7 @@ impl Token for Session {
         }
         out.extend_from_slice(&self.methods.bits().to_be_bytes());
         put_terms(out, &self.terms);
+        put_time(out, self.emergency_until.unwrap_or_default());
     }
 
     fn decode(body: &[u8]) -> Option<Self> {
@@ -272,6 +299,7 @@ impl Token for Session {
             },
             methods: body.methods()?,
             terms: body.terms()?,
+            emergency_until: Some(body.time()?).filter(|until| *until > UnixMillis(0)),
         };
         body.end(token)
     }

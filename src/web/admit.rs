@@ -14,12 +14,12 @@ use crate::{
     audit::Event,
     base::clock::UnixMillis,
     deliver::notices::Notice,
-    factor::{Hint, Proof, Verdict},
+    factor::{Hint, Proof, Verdict, shown_once::Typed},
     i18n::Language,
-    metrics::{Challenge, Lockout, SessionGround},
+    metrics::{Challenge, Label, Lockout, SessionGround},
     model::{DeviceId, Method, RequestId, UserKey},
     session::{
-        admission::Completion,
+        admission::{Admission, Completion},
         standing::LiveSession,
         token::{Pending, Purpose},
     },
@@ -31,7 +31,6 @@ const FRESH: Duration = Duration::from_secs(5 * 60);
 
 /// Completes a pending login with its proof, and sends the browser on.
 pub(super) async fn complete(visitor: &Visitor, pending: Pending, proof: Proof) -> Result<Answer, Fault> {
-    let (user, device) = (pending.user.clone(), pending.device);
     let begins = pending.purpose == Purpose::Login;
     let app = &visitor.visit.app;
     let completion = visitor.pages.admissions.complete(app, pending, proof, visitor.origin()).await?;
@@ -39,16 +38,27 @@ pub(super) async fn complete(visitor: &Visitor, pending: Pending, proof: Proof) 
         Completion::Admitted(admission) => admission,
         Completion::Void => return expired(visitor),
     };
-    let counters = visitor.pages.metrics.app(&app.id);
-    if let Some(from) = admission.taken_from {
+    if begins {
+        return begun(visitor, admission, SessionGround::Factor).await;
+    }
+    Ok(Answer::SeeOther { to: admission.target, cookies: admission.cookies })
+}
+
+/// A session has begun: counted, recorded, and the browser sent on.
+pub(super) async fn begun(
+    visitor: &Visitor,
+    admission: Admission,
+    ground: SessionGround,
+) -> Result<Answer, Fault> {
+    let Admission { user, device, taken_from, target, cookies, .. } = admission;
+    let counters = visitor.pages.metrics.app(&visitor.visit.app.id);
+    if let Some(from) = taken_from {
         counters.takeovers.inc();
         visitor.record(&Event::DeviceTakenOver { from }, &user, device);
     }
-    if begins {
-        counters.sessions_started.count(SessionGround::Factor);
-        visitor.grant(&Event::SessionStarted { ground: "factor" }, &user, device).await?;
-    }
-    Ok(Answer::SeeOther { to: admission.target, cookies: admission.cookies })
+    counters.sessions_started.count(ground);
+    visitor.grant(&Event::SessionStarted { ground: ground.name() }, &user, device).await?;
+    Ok(Answer::SeeOther { to: target, cookies })
 }
 
 /// Records a second factor that was passed: before anything is granted for it. Where a session begins, that event is
@@ -78,18 +88,7 @@ pub(super) fn refused(
     match verdict {
         Verdict::Wrong { hint, next, .. } => {
             let mut problem = explain(visitor.language, &visitor.visit.app.totp.issuer, hint);
-            match next {
-                Next::Again => {}
-                Next::Wait { until } => {
-                    lockout(visitor, Lockout::Soft, user, device);
-                    let time = visitor.language.duration(until.since(visitor.now));
-                    problem.wait = Some(visitor.language.text_with("wrong-wait", "time", time));
-                }
-                Next::Locked => {
-                    lockout(visitor, Lockout::Hard, user, device);
-                    return Err(Fault::Instead(locked(visitor)?));
-                }
-            }
+            problem.wait = consequence(visitor, next, user, device)?;
             Ok(problem)
         }
         Verdict::Wait { until } => Err(Fault::Instead(wait(visitor, until)?)),
@@ -98,6 +97,33 @@ pub(super) fn refused(
         Verdict::NotEnrolled => Err(Fault::Instead(Answer::to(visitor.path("challenge")))),
         Verdict::Proved(_) => Err(Fault::Internal("a proof is no refusal".to_owned())),
     }
+}
+
+/// What follows from a code that is shown once and was typed: what it gives when it was right; `Err` of a problem, with `title`
+/// and `text`, to show with the form again when it was wrong (then `event` is recorded); else a page of its own.
+pub(super) fn shown_once<T>(
+    visitor: &Visitor,
+    typed: Typed<T>,
+    pending: &Pending,
+    event: &Event,
+    problem: Problem,
+) -> Result<Result<T, Problem>, Fault> {
+    match typed {
+        Typed::Right(right) => Ok(Ok(right)),
+        Typed::Wrong { next } => {
+            visitor.record(event, &pending.user, pending.device);
+            let wait = consequence(visitor, next, &pending.user, pending.device)?;
+            Ok(Err(Problem { wait, ..problem }))
+        }
+        Typed::Wait { until } => Err(Fault::Instead(wait(visitor, until)?)),
+        Typed::Locked => Err(Fault::Instead(locked(visitor)?)),
+    }
+}
+
+/// Whether there is a way round the second factor for emergencies: whoever has no code for it is not told so here. A session
+/// that has begun has none: it is to prove more, not less.
+pub(super) fn emergency_is_offered(visitor: &Visitor, pending: &Pending) -> bool {
+    visitor.visit.app.break_glass.is_some() && pending.purpose == Purpose::Login
 }
 
 /// Whether the second factor of this session was proved so lately that what outlasts the session may be changed.
@@ -128,7 +154,11 @@ pub(super) fn expired(visitor: &Visitor) -> Result<Answer, Fault> {
 
 /// The user has no authenticator and may not enrol one from here.
 pub(super) fn not_set_up(visitor: &Visitor) -> Result<Answer, Fault> {
-    let html = not_set_up_page(visitor.frame(), visitor.login_page()).render()?;
+    let mut page = not_set_up_page(visitor.frame(), visitor.login_page());
+    if visitor.pending().is_some_and(|pending| emergency_is_offered(visitor, &pending)) {
+        page = page.with_more(visitor.path("emergency"), visitor.language.text("emergency-link"));
+    }
+    let html = page.render()?;
     Ok(Answer::page(StatusCode::FORBIDDEN, html))
 }
 
@@ -203,6 +233,27 @@ pub(super) fn locked_page<'a>(frame: Frame<'a>, request_id: &'a RequestId) -> Me
     page.failed = true;
     page.request_id = Some(request_id.as_str());
     page
+}
+
+/// What a wrong answer has begun: counted and recorded, and in words when it is a wait.
+fn consequence(
+    visitor: &Visitor,
+    next: Next,
+    user: &UserKey,
+    device: DeviceId,
+) -> Result<Option<String>, Fault> {
+    match next {
+        Next::Again => Ok(None),
+        Next::Wait { until } => {
+            lockout(visitor, Lockout::Soft, user, device);
+            let time = visitor.language.duration(until.since(visitor.now));
+            Ok(Some(visitor.language.text_with("wrong-wait", "time", time)))
+        }
+        Next::Locked => {
+            lockout(visitor, Lockout::Hard, user, device);
+            Err(Fault::Instead(locked(visitor)?))
+        }
+    }
 }
 
 fn wait(visitor: &Visitor, until: UnixMillis) -> Result<Answer, Fault> {

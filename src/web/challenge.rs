@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     factor::Verdict,
-    metrics::{Challenge, Enrolment},
+    metrics::{self, Challenge},
     model::Method,
-    policy,
+    policy::{self, Enrolment},
     session::token::{Pending, Purpose},
 };
 
@@ -93,12 +93,13 @@ fn not_enrolled(visitor: &Visitor, pending: &Pending) -> Result<Answer, Fault> {
         // The rules have changed since the first factor: a new login needs no code.
         None => admit::expired(visitor),
         Some(r)
-            if policy::may_enrol(r, visitor.visit.client) && policy::methods(r).contains(Method::Totp) =>
+            if policy::may_enrol(r, visitor.visit.client) != Enrolment::Closed
+                && policy::methods(r).contains(Method::Totp) =>
         {
             Ok(Answer::to(visitor.path("enrol")))
         }
         Some(_) => {
-            visitor.pages.metrics.enrolments.count(Method::Totp, Enrolment::Closed);
+            visitor.pages.metrics.enrolments.count(Method::Totp, metrics::Enrolment::Closed);
             admit::not_set_up(visitor)
         }
     }
@@ -112,6 +113,7 @@ fn form(visitor: &Visitor, pending: &Pending, problem: Option<Problem>) -> Resul
         again: pending.purpose != Purpose::Login,
         validity: visitor.requirement(&pending.user).map(|r| r.validity).unwrap_or_default(),
         token: forms::token(&visitor.pages.keyring, PURPOSE, &pending.login.0),
+        emergency: admit::emergency_is_offered(visitor, pending),
     };
     Ok(Answer::form(status, page(visitor.frame(), asked, problem).render()?))
 }
@@ -125,6 +127,8 @@ pub(super) struct Asked<'a> {
     /// How long the proof will be remembered.
     pub validity: Duration,
     pub token: String,
+    /// There is a way for emergencies.
+    pub emergency: bool,
 }
 
 /// The page.
@@ -148,6 +152,7 @@ pub(super) fn page<'a>(frame: Frame<'a>, asked: Asked<'a>, problem: Option<Probl
         token: asked.token,
         submit: frame.t(submit),
         remember: remembered.map(|time| language.text_with("challenge-remember", "time", time)),
+        emergency: asked.emergency,
         helps: vec![
             frame.t("challenge-help-newest"),
             language.text_with("challenge-help-account", "issuer", asked.issuer),

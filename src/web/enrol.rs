@@ -1,8 +1,8 @@
 //! `enrol`: links an authenticator app.
 //!
 //! Open to two kinds of visitors (threats D11): a pending *login* (no step-up) whose user has *no* authenticator yet, where policy
-//! lets them enrol from this address; and a live session whose second factor was proved a moment ago, for
-//! one more authenticator. The page shows the secret of the visitor's own login and can show no other (E6).
+//! lets them enrol from this address, with an invitation where it asks one; and a live session whose second factor was
+//! proved a moment ago, for one more authenticator. The page shows the secret of the visitor's own login and can show no other (E6).
 
 use std::sync::Arc;
 
@@ -24,9 +24,9 @@ use crate::{
         Proof, Verdict,
         totp::{Confirmed, Room},
     },
-    metrics::Enrolment,
-    model::{DeviceId, LoginId, Method, UserKey},
-    policy,
+    metrics,
+    model::{CodeHash, DeviceId, LoginId, Method, UserKey},
+    policy::{self, Enrolment},
     session::{
         cookie::Kind,
         standing::LiveSession,
@@ -39,8 +39,8 @@ const MAX_NAME_CHARS: usize = 40;
 
 /// Who may enrol.
 enum Candidate {
-    /// A pending login whose user has no authenticator.
-    First(Pending),
+    /// A pending login whose user has no authenticator, and, where policy asks one, the invitation that was shown with it.
+    First(Box<Pending>, Option<CodeHash>),
     /// A live session with a fresh second factor.
     Another(Arc<LiveSession>),
 }
@@ -64,7 +64,7 @@ async fn offer(visitor: &Visitor) -> Result<Answer, Fault> {
         return Err(Fault::Status(StatusCode::FORBIDDEN));
     }
     let candidate = candidate(visitor).await?;
-    visitor.pages.metrics.enrolments.count(Method::Totp, Enrolment::Offered);
+    visitor.pages.metrics.enrolments.count(Method::Totp, metrics::Enrolment::Offered);
     form(visitor, &candidate, None, None)
 }
 
@@ -85,25 +85,30 @@ async fn check(visitor: &Visitor, body: Body) -> Result<Answer, Fault> {
     let room = candidate.room(visitor.visit.app.totp.at_most);
     let count = |outcome| visitor.pages.metrics.enrolments.count(Method::Totp, outcome);
     let confirmed = visitor.pages.totp.confirm(login, &user, &name, room, candidate.begun(), &code).await;
-    match confirmed.inspect_err(|_| count(Enrolment::Unavailable))? {
+    match confirmed.inspect_err(|_| count(metrics::Enrolment::Unavailable))? {
         Confirmed::Verdict(Verdict::Proved(proof)) => {
-            count(Enrolment::Confirmed);
+            count(metrics::Enrolment::Confirmed);
             enrolled(visitor, candidate, proof).await
         }
         Confirmed::Verdict(verdict) => {
-            count(Enrolment::Wrong);
+            count(metrics::Enrolment::Wrong);
             let problem = admit::refused(visitor, verdict, &user, device)?;
             form(visitor, &candidate, Some(&name), Some(problem))
         }
         Confirmed::Void => {
-            count(Enrolment::Closed);
+            count(metrics::Enrolment::Closed);
             admit::expired(visitor)
         }
+        Confirmed::NotInvited => {
+            count(metrics::Enrolment::NotInvited);
+            visitor.record(&Event::InvitationRefused, &user, device);
+            Ok(Answer::to(visitor.path("invitation")))
+        }
         Confirmed::TooMany => {
-            count(Enrolment::TooMany);
+            count(metrics::Enrolment::TooMany);
             match candidate {
                 // Somebody else was faster: this login must now pass the challenge like any other.
-                Candidate::First(_) => Ok(Answer::to(visitor.path("challenge"))),
+                Candidate::First(..) => Ok(Answer::to(visitor.path("challenge"))),
                 Candidate::Another(_) => {
                     Ok(Answer::page(StatusCode::CONFLICT, too_many(visitor.frame()).render()?))
                 }
@@ -122,11 +127,15 @@ async fn candidate(visitor: &Visitor) -> Result<Candidate, Fault> {
         if visitor.requirement(&pending.user).is_none() {
             return instead(admit::expired(visitor)?);
         }
-        demand_open(visitor, &pending.user)?;
+        let how = demand_open(visitor, &pending.user)?;
         if pending.purpose != Purpose::Login {
             return instead(log_in_again(visitor, &pending).await?);
         }
-        return Ok(Candidate::First(pending));
+        return match (how, pending.invited) {
+            (Enrolment::Open, _) => Ok(Candidate::First(Box::new(pending), None)),
+            (_, Some(by)) => Ok(Candidate::First(Box::new(pending), Some(by))),
+            (_, None) => instead(Answer::to(visitor.path("invitation"))),
+        };
     }
     let Some(live) = visitor.session() else { return instead(admit::expired(visitor)?) };
     let session = live.session();
@@ -155,15 +164,16 @@ async fn log_in_again(visitor: &Visitor, pending: &Pending) -> Result<Answer, Fa
     Ok(Answer::Page(Page { status, html, cookies, retry_after: None, leads_to_app: false }))
 }
 
-/// Goes on only when policy lets this user enrol from this address.
-fn demand_open(visitor: &Visitor, user: &UserKey) -> Result<(), Fault> {
-    let open = visitor.requirement(user).is_some_and(|r| {
-        policy::may_enrol(r, visitor.visit.client) && policy::methods(r).contains(Method::Totp)
-    });
-    if open {
-        return Ok(());
+/// How this user may enrol from this address; goes on only when that is possible.
+pub(super) fn demand_open(visitor: &Visitor, user: &UserKey) -> Result<Enrolment, Fault> {
+    let how = visitor
+        .requirement(user)
+        .filter(|required| policy::methods(required).contains(Method::Totp))
+        .map_or(Enrolment::Closed, |required| policy::may_enrol(required, visitor.visit.client));
+    if how != Enrolment::Closed {
+        return Ok(how);
     }
-    visitor.pages.metrics.enrolments.count(Method::Totp, Enrolment::Closed);
+    visitor.pages.metrics.enrolments.count(Method::Totp, metrics::Enrolment::Closed);
     Err(Fault::Instead(admit::not_set_up(visitor)?))
 }
 
@@ -171,11 +181,14 @@ async fn enrolled(visitor: &Visitor, candidate: Candidate, proof: Proof) -> Resu
     let event = Event::AuthenticatorEnrolled { method: proof.method() };
     visitor.tell(Notice::AuthenticatorAdded { method: proof.method() }, candidate.user());
     match candidate {
-        Candidate::First(pending) => {
+        Candidate::First(pending, invited) => {
+            if invited.is_some() {
+                visitor.record(&Event::InvitationUsed, &pending.user, pending.device);
+            }
             // What follows is waited for, and comes after this one.
             visitor.record(&event, &pending.user, pending.device);
             admit::passed(visitor, &pending, proof.method()).await?;
-            admit::complete(visitor, pending, proof).await
+            admit::complete(visitor, *pending, proof).await
         }
         Candidate::Another(_) => {
             visitor.grant(&event, candidate.user(), candidate.device()).await?;
@@ -294,14 +307,14 @@ fn name(visitor: &Visitor, typed: &str) -> String {
 impl Candidate {
     fn user(&self) -> &UserKey {
         match self {
-            Self::First(pending) => &pending.user,
+            Self::First(pending, _) => &pending.user,
             Self::Another(live) => &live.session().user,
         }
     }
 
     fn device(&self) -> DeviceId {
         match self {
-            Self::First(pending) => pending.device,
+            Self::First(pending, _) => pending.device,
             Self::Another(live) => live.session().device,
         }
     }
@@ -309,7 +322,7 @@ impl Candidate {
     /// When that began on which this rests.
     fn begun(&self) -> UnixMillis {
         match self {
-            Self::First(pending) => pending.started,
+            Self::First(pending, _) => pending.started,
             Self::Another(live) => {
                 let session = live.session();
                 session.proved_at.map_or(session.started, |at| at.min(session.started))
@@ -319,7 +332,8 @@ impl Candidate {
 
     fn room(&self, at_most: usize) -> Room {
         match self {
-            Self::First(_) => Room::First,
+            Self::First(_, None) => Room::First,
+            Self::First(_, Some(by)) => Room::Invited { by: *by },
             Self::Another(_) => Room::Another { at_most },
         }
     }
@@ -327,7 +341,7 @@ impl Candidate {
     /// What the pending secret hangs on: the login, or the session and its last proof.
     fn login(&self, visitor: &Visitor) -> LoginId {
         let live = match self {
-            Self::First(pending) => return pending.login,
+            Self::First(pending, _) => return pending.login,
             Self::Another(live) => live,
         };
         let session = live.session();

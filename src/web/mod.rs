@@ -11,6 +11,8 @@
 //! |---|---|---|
 //! | `challenge` | asks for a code | checks it, completes the login |
 //! | `enrol` | shows QR and setup key | checks the first code, keeps the authenticator, completes the login |
+//! | `invitation` | asks for an activation code | checks it, goes on to `enrol` |
+//! | `emergency` | asks for an emergency code and a reason | checks them, completes the login for a while |
 //! | `me` | own authenticators, sessions, language | changes them |
 //! | `me/remove` | which authenticator is to go | removes it, ends every session |
 //! | `logout` | asks | ends the session |
@@ -22,9 +24,11 @@
 mod admit;
 mod assets;
 mod challenge;
+mod emergency;
 mod enrol;
 mod errors;
 mod forms;
+mod invite;
 mod logout;
 mod me;
 mod reply;
@@ -106,6 +110,8 @@ pub fn router(pages: Pages) -> Router {
     let own = Router::new()
         .route("/challenge", get(challenge::show).post(challenge::answer))
         .route("/enrol", get(enrol::show).post(enrol::confirm))
+        .route("/invitation", get(invite::show).post(invite::answer))
+        .route("/emergency", get(emergency::show).post(emergency::answer))
         .route("/me", get(me::show).post(me::act))
         .route("/me/remove", get(me::ask_remove).post(me::remove))
         .route("/logout", get(logout::ask).post(logout::end))

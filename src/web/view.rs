@@ -68,6 +68,42 @@ pub(super) struct ChallengePage<'a> {
     /// How long no code will be asked on this device.
     pub remember: Option<String>,
     pub helps: Vec<String>,
+    /// There is a way for emergencies.
+    pub emergency: bool,
+}
+
+/// Asks for the activation code that an administrator has given.
+#[derive(Template)]
+#[template(path = "invitation.html")]
+pub(super) struct InvitationPage<'a> {
+    pub frame: Frame<'a>,
+    pub title: String,
+    pub wide: bool,
+    pub failed: bool,
+    pub user: &'a str,
+    pub lead: String,
+    pub problem: Option<Problem>,
+    pub token: String,
+}
+
+/// Asks for an emergency code and a reason.
+#[derive(Template)]
+#[template(path = "emergency.html")]
+pub(super) struct EmergencyPage<'a> {
+    pub frame: Frame<'a>,
+    pub title: String,
+    pub wide: bool,
+    pub failed: bool,
+    pub user: &'a str,
+    pub lead: String,
+    pub problem: Option<Problem>,
+    pub token: String,
+    /// A reason must be given.
+    pub asks_reason: bool,
+    /// What was typed before.
+    pub reason: &'a str,
+    /// What is wrong with it.
+    pub reason_fault: bool,
 }
 
 /// An authenticator app and where it can be had.

@@ -128,7 +128,22 @@ impl Visitor {
     /// # Errors
     /// When the audit log cannot be written and `audit.on_failure` is `deny`: nothing may be granted.
     pub async fn grant(&self, event: &Event, user: &UserKey, device: DeviceId) -> Result<(), Fault> {
-        Ok(self.pages.auditor.grant(event, &self.subject(user, device)).await?)
+        self.grant_because(event, user, device, None).await
+    }
+
+    /// The same, with a reason that somebody typed.
+    ///
+    /// # Errors
+    /// As [`Self::grant`].
+    pub async fn grant_because(
+        &self,
+        event: &Event,
+        user: &UserKey,
+        device: DeviceId,
+        reason: Option<&str>,
+    ) -> Result<(), Fault> {
+        let subject = Subject { reason: reason.map(str::to_owned), ..self.subject(user, device) };
+        Ok(self.pages.auditor.grant(event, &subject).await?)
     }
 
     /// Tells `user` by mail what has happened here.

@@ -37,6 +37,7 @@ mod real_apps;
 mod redis_servers;
 mod reload;
 mod rows;
+mod self_service;
 mod store_copy;
 mod streams;
 mod tls;

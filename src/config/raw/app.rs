@@ -53,6 +53,8 @@ pub struct App {
     /// Codes from an authenticator app.
     #[serde(default)]
     pub totp: Totp,
+    /// Emergency access with a code prepared by an administrator and a reason. None when left out.
+    pub break_glass: Option<BreakGlass>,
     /// What the app is told about the user.
     #[serde(default)]
     pub headers: Headers,
@@ -182,5 +184,21 @@ pub struct Totp {
 impl Default for Totp {
     fn default() -> Self {
         Self { issuer: None, authenticators_per_user: 5 }
+    }
+}
+
+/// Emergency access.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BreakGlass {
+    /// Ask a reason, for the audit log.
+    pub reason_required: bool,
+    /// A session that begins so ends after this in any case. 1m to 4h.
+    pub max: Span,
+}
+
+impl Default for BreakGlass {
+    fn default() -> Self {
+        Self { reason_required: true, max: Span("30m".into()) }
     }
 }

@@ -11,7 +11,7 @@ pub struct Headers {
     pub preset: Preset,
     /// Header with the user name; `off` = none.
     pub user: Option<String>,
-    /// Header with the methods proved, comma-separated, or `exempt`; `off` = none.
+    /// Header with the methods proved, comma-separated, or `exempt`, or `emergency`; `off` = none.
     pub methods: Option<String>,
     /// Header with the time of the last proof (RFC 3339); `off` = none.
     pub proved_at: Option<String>,

@@ -15,7 +15,7 @@ mod server;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use app::{App, Cookies, Session, Tolerated, Transport, Upstream};
+pub use app::{App, BreakGlass, Cookies, Session, Tolerated, Transport, Upstream};
 pub use headers::{Headers, Preset};
 pub use listen::{Admin as AdminListen, Https, Listen, Proxy};
 pub use login::{Login, Name, Success, Watch, Whoami};

@@ -38,7 +38,7 @@ pub struct Require {
     pub validity: Span,
     /// When that is judged.
     pub judged: Judged,
-    /// Where a user without an authenticator may enrol one: `open`, `closed`, or networks.
+    /// How a user without an authenticator may enrol one: `open`, `invite`, `closed`, or from networks.
     pub enrol: Enrol,
 }
 
@@ -77,6 +77,8 @@ pub enum Judged {
 pub enum Enrol {
     /// Everywhere, with the password alone.
     Open,
+    /// With a one-time activation code from an administrator as well as the password.
+    Invite,
     /// Not by the user.
     Closed,
     /// Only from these addresses or networks.

@@ -6,7 +6,7 @@ use super::{Place, Reader, headers, login, policy, upstream};
 use crate::{
     config::{
         App, Listen,
-        app::{Cookies, PathPattern, SessionLimits, Totp},
+        app::{BreakGlass, Cookies, PathPattern, SessionLimits, Totp},
         raw::{self, Tolerated},
         value::show_duration,
     },
@@ -106,6 +106,7 @@ fn app(reader: &mut Reader<'_>, raw: &raw::App, place: &Place<'_>, prefix: &str,
         session: session(reader, &raw.session, &at("session")),
         policy: policy::policy(reader, &raw.policy, &at("policy"), &login.name),
         totp: Totp { issuer, at_most: raw.totp.authenticators_per_user },
+        break_glass: raw.break_glass.as_ref().map(|typed| break_glass(reader, typed, &at("break_glass"))),
         headers: headers::headers(reader, &raw.headers, &at("headers")),
         login,
         id: AppId::new(id),
@@ -289,6 +290,18 @@ fn cookies(reader: &mut Reader<'_>, typed: &raw::Cookies, place: &Place<'_>) -> 
         }
     }
     Cookies { seal: typed.seal.clone(), exempt: typed.exempt.clone() }
+}
+
+fn break_glass(reader: &mut Reader<'_>, typed: &raw::BreakGlass, place: &Place<'_>) -> BreakGlass {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let max = reader.duration(&typed.max, &place.key("max"), MINUTE..=240 * MINUTE);
+    if !typed.reason_required {
+        reader.report.warn(
+            &place.key("reason_required"),
+            "emergency access without a reason: the audit log will not say why (NEN 7513 asks for it)",
+        );
+    }
+    BreakGlass { reason_required: typed.reason_required, max }
 }
 
 fn session(reader: &mut Reader<'_>, typed: &raw::Session, place: &Place<'_>) -> SessionLimits {

@@ -212,10 +212,11 @@ fn enrol(reader: &mut Reader<'_>, typed: &raw::Enrol, place: &Place<'_>) -> Enro
             reader.report.warn(
                 place,
                 "open: who knows the password of a user that has no authenticator yet can enrol their own; \
-                 close it or name networks once everybody has enrolled",
+                 close it, ask an invitation or name networks once everybody has enrolled",
             );
             Enrol::Open
         }
+        raw::Enrol::Invite => Enrol::Invite,
         raw::Enrol::Closed => Enrol::Closed,
         raw::Enrol::Networks(typed) => {
             let place = place.key("networks");

@@ -113,7 +113,7 @@ fn hint(verdict: &Verdict) -> Hint {
 fn confirmed(verdict: Confirmed) -> Verdict {
     match verdict {
         Confirmed::Verdict(verdict) => verdict,
-        Confirmed::TooMany | Confirmed::Void => panic!("too many"),
+        Confirmed::TooMany | Confirmed::Void | Confirmed::NotInvited => panic!("too many"),
     }
 }
 

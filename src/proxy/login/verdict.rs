@@ -162,6 +162,7 @@ impl Proxy {
             Ground::Exempt => ("exempt", SessionGround::Exempt),
             Ground::Trust => ("trust", SessionGround::Trust),
             Ground::Factor => ("factor", SessionGround::Factor),
+            Ground::Emergency => ("emergency", SessionGround::Emergency),
         };
         site.metrics.sessions_started.count(label);
         let started = Event::SessionStarted { ground };

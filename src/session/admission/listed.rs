@@ -25,7 +25,7 @@ impl Admissions {
             device: token.device,
             epoch: token.epoch,
             started: token.started,
-            until: token.started.plus(app.session.max),
+            until: token.ends(app.session.max),
             address: origin.client.to_canonical(),
             agent,
         };

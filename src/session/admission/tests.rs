@@ -631,3 +631,34 @@ async fn sessions_that_begin_and_end_in_a_loop_are_bounded() {
     world.clock.advance(HOUR);
     assert_eq!(admitted(world.password(&app, &mut anna, "anna").await).ground, Ground::Trust, "it passes");
 }
+
+/// A step-up leads back to those of our own pages that ask for it, and to no other, however it is written.
+#[tokio::test]
+async fn a_step_up_leads_back_to_the_pages_that_ask_for_it_only() {
+    let world = World::new().await;
+    let app = app(Duration::ZERO);
+    let mut anna = Browser::default();
+    world.login(&app, &mut anna, "anna").await;
+    for (target, expected) in [
+        ("/clients?id=7", "/clients?id=7"),
+        ("/.sluis/enrol", "/.sluis/enrol"),
+        ("/.sluis/me", "/.sluis/me"),
+        ("/.sluis/me/remove", "/.sluis/me/remove"),
+        ("/.sluis/me/", "/"),
+        ("/.sluis/me?do=sign-out-everywhere", "/"),
+        ("/.sluis/me/remove?authenticator=1", "/"),
+        ("/.sluis/ME", "/"),
+        ("/.sluis/logout", "/"),
+        ("/.sluis/emergency", "/"),
+        ("/.sluis/invitation", "/"),
+        ("/.sluis/challenge", "/"),
+        ("//evil.example/.sluis/me", "/"),
+    ] {
+        let live = world.standings.session(&app, &anna.own(), world.now()).unwrap();
+        let cookies = world.admissions.step_up(&live, target).unwrap();
+        anna.take(&cookies);
+        assert_eq!(world.pending(&app, &anna).unwrap().target, expected, "{target}");
+        let admission = world.code(&app, &mut anna).await.unwrap();
+        assert_eq!(admission.target, expected, "{target}");
+    }
+}

@@ -52,10 +52,11 @@ prop_compose! {
 
 prop_compose! {
     fn pending()(login: [u8; 16], session: [u8; 16], app in text(10), user in user(), device: [u8; 16],
-                 target in text(60), started: u64, purpose in purpose()) -> Pending {
+                 target in text(60), started: u64, purpose in purpose(), invited: Option<[u8; 32]>) -> Pending {
         Pending {
             login: LoginId(login), session: SessionId(session), app: AppId::new(app), user,
             device: DeviceId(device), target, started: UnixMillis(started), purpose,
+            invited: invited.map(CodeHash),
         }
     }
 }
@@ -73,11 +74,12 @@ prop_compose! {
 
 prop_compose! {
     fn session()(id: [u8; 16], app in text(10), user in user(), device: [u8; 16], times: [u64; 3],
-                 proved_at: Option<u64>, methods in methods(), terms in terms()) -> Session {
+                 proved_at: Option<u64>, methods in methods(), terms in terms(),
+                 emergency_until: Option<u64>) -> Session {
         Session {
             id: SessionId(id), app: AppId::new(app), user, device: DeviceId(device), epoch: Epoch(times[0]),
             started: UnixMillis(times[1]), seen: UnixMillis(times[2]), proved_at: proved_at.map(UnixMillis),
-            methods, terms,
+            methods, terms, emergency_until: emergency_until.filter(|at| *at > 0).map(UnixMillis),
         }
     }
 }

@@ -160,16 +160,20 @@ impl House {
 
     /// The names of all audit events, in order. Closes the house.
     pub fn events(self) -> Vec<String> {
+        self.lines().iter().map(|line| line["event"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The same, whole.
+    pub fn lines(self) -> Vec<serde_json::Value> {
         drop((self.pages, self.router));
         let log = String::from_utf8(std::mem::take(&mut *self.log.0.lock())).unwrap();
         log.lines()
             .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
             // what the log says about itself
             .filter(|line| line["event"] != "chain_started" && line["event"] != "checkpoint")
-            .map(|line| {
+            .inspect(|line| {
                 assert_eq!(line["app"], "care", "{line}");
                 assert!(line["request_id"].is_string(), "{line}");
-                line["event"].as_str().unwrap().to_owned()
             })
             .collect()
     }
@@ -236,7 +240,7 @@ impl Browser {
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
-    fn cookie_line(&self) -> String {
+    pub fn cookie_line(&self) -> String {
         self.jar.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
     }
 

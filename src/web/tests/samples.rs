@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use regex::Regex;
 
 use super::super::{
-    admit, assets, challenge, enrol, error_page, errors, logout, me,
+    admit, assets, challenge, emergency, enrol, error_page, errors, invite, logout, me,
     view::{Frame, Problem},
 };
 use crate::{
@@ -39,6 +39,7 @@ fn samples(language: Language) -> Vec<(String, String)> {
         again,
         validity: Duration::from_secs(hours * 3600),
         token: "dG9rZW4".to_owned(),
+        emergency: hours > 0,
     };
     let qr = fast_qr::QRBuilder::new(SETUP_URL).build().unwrap();
     let svg = fast_qr::convert::svg::SvgBuilder::default().to_str(&qr);
@@ -59,6 +60,14 @@ fn samples(language: Language) -> Vec<(String, String)> {
         ..problem
     });
     let login = || "/login?next=%2F".to_owned();
+    let urgent = |user, reason| emergency::Asked {
+        user,
+        token: "dG9rZW4".to_owned(),
+        asks_reason: true,
+        lives: Duration::from_secs(1800),
+        reason,
+    };
+    let invalid = |reason| emergency::Wrong { problem: invite::problem(language, false), reason };
     let app = sample::app();
     let linked = ["Work phone", "Tablet", HOSTILE].map(authenticator);
     let begun = [FIREFOX, "", HOSTILE].map(session);
@@ -102,6 +111,19 @@ fn samples(language: Language) -> Vec<(String, String)> {
         ("not-set-up", text(&admit::not_set_up_page(frame, login()))),
         ("wait", text(&admit::wait_page(frame, Duration::from_secs(30)))),
         ("locked", text(&admit::locked_page(frame, &id))),
+        ("invitation", text(&invite::page(frame, "anna", "dG9rZW4".to_owned(), None))),
+        (
+            "invitation-wrong",
+            text(&invite::page(frame, "anna", "dG9rZW4".to_owned(), Some(invite::problem(language, false)))),
+        ),
+        (
+            "invitation-empty",
+            text(&invite::page(frame, "anna", "dG9rZW4".to_owned(), Some(invite::problem(language, true)))),
+        ),
+        ("emergency", text(&emergency::page(frame, urgent("anna", ""), None))),
+        ("emergency-wrong", text(&emergency::page(frame, urgent("anna", "acute"), Some(invalid(false))))),
+        ("emergency-reason", text(&emergency::page(frame, urgent("anna", "acute"), Some(invalid(true))))),
+        ("emergency-hostile", text(&emergency::page(frame, urgent(HOSTILE, HOSTILE), None))),
         ("me", text(&me::page::page(frame, own("anna", &linked[..2], &begun[..2])))),
         (
             "me-empty",

@@ -1,0 +1,17 @@
+emergency-link = Emergency access
+emergency-title = Emergency access
+emergency-lead = For when patients or clients cannot wait and you have no code. You get in for { $time } at most; then you are logged out.
+emergency-label = Emergency code
+emergency-hint = 24 letters and digits, in groups of four. Each code works once.
+emergency-reason = Reason
+emergency-reason-hint = In a few words, at least 10 characters.
+emergency-reason-optional = In a few words; you may leave it empty.
+emergency-recorded = That you use emergency access, and why, is recorded and will be looked into.
+emergency-submit = Get in and record it
+emergency-back = Back
+emergency-empty-title = Type an emergency code
+emergency-empty = Your administrator or your team has it, mostly sealed on paper.
+emergency-reason-title = Say why
+emergency-reason-short = The reason must have at least 10 characters: somebody has to understand it later. Your code has not been used.
+emergency-wrong-title = This emergency code is not valid
+emergency-wrong = Compare what you typed with what is on the paper. Every code works once, and only until its date. Then only your administrator can help.

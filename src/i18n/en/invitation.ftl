@@ -1,0 +1,11 @@
+invitation-title = Enter your activation code
+invitation-lead = You are going to link an authenticator app for { $app }. For that you need the activation code that your administrator has given to you.
+invitation-label = Activation code
+invitation-hint = 24 letters and digits, in groups of four. Capitals, spaces and dashes do not matter.
+invitation-submit = Continue
+invitation-empty-title = Type the activation code
+invitation-empty = You have it from your administrator.
+invitation-wrong-title = This activation code is not valid
+invitation-check-typed = Compare what you typed with what you were given.
+invitation-check-newest = Did you get more than one? Only the newest counts, it works once, and it ends after a while.
+invitation-check-ask = Ask your administrator for a new one if that does not help.

@@ -1,0 +1,17 @@
+emergency-link = Noodtoegang
+emergency-title = Noodtoegang
+emergency-lead = Voor als patiënten of cliënten niet kunnen wachten en u geen code hebt. U komt hoogstens { $time } binnen; daarna wordt u uitgelogd.
+emergency-label = Noodcode
+emergency-hint = 24 letters en cijfers, in groepjes van vier. Elke code werkt één keer.
+emergency-reason = Reden
+emergency-reason-hint = In een paar woorden, minstens 10 tekens.
+emergency-reason-optional = In een paar woorden; u mag dit leeg laten.
+emergency-recorded = Dat u noodtoegang gebruikt, en waarom, wordt vastgelegd en nagekeken.
+emergency-submit = Naar binnen en vastleggen
+emergency-back = Terug
+emergency-empty-title = Vul een noodcode in
+emergency-empty = Uw beheerder of uw team heeft die, meestal verzegeld op papier.
+emergency-reason-title = Vertel waarom
+emergency-reason-short = De reden moet minstens 10 tekens hebben: iemand moet hem later kunnen begrijpen. Uw code is niet gebruikt.
+emergency-wrong-title = Deze noodcode is niet geldig
+emergency-wrong = Vergelijk wat u hebt getypt met wat er op het papier staat. Elke code werkt één keer, en alleen tot zijn datum. Daarna kan alleen uw beheerder helpen.

@@ -1,0 +1,11 @@
+invitation-title = Voer uw activeringscode in
+invitation-lead = U gaat een authenticator-app koppelen voor { $app }. Daarvoor hebt u de activeringscode nodig die u van uw beheerder hebt gekregen.
+invitation-label = Activeringscode
+invitation-hint = 24 letters en cijfers, in groepjes van vier. Hoofdletters, spaties en streepjes maken niet uit.
+invitation-submit = Doorgaan
+invitation-empty-title = Vul de activeringscode in
+invitation-empty = U hebt hem van uw beheerder gekregen.
+invitation-wrong-title = Deze activeringscode is niet geldig
+invitation-check-typed = Vergelijk wat u hebt getypt met wat u hebt gekregen.
+invitation-check-newest = Hebt u er meer dan één gekregen? Alleen de nieuwste telt, hij werkt één keer, en hij verloopt na een tijd.
+invitation-check-ask = Helpt dat niet? Vraag uw beheerder dan om een nieuwe.
