@@ -101,6 +101,7 @@ impl World {
             proved_at: Some(now),
             methods: MethodSet::of(Method::Totp),
             terms: Terms::default(),
+            emergency_until: None,
         };
         let session_cookie = token::issue(&keyring, &session);
         let device_cookie = token::issue(&keyring, &Device { id: device, issued: now });

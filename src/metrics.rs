@@ -11,8 +11,8 @@ mod apps;
 mod feed;
 mod labels;
 mod mail;
-mod redis;
 mod series;
+mod shared_store;
 mod store;
 
 use std::{collections::HashMap, marker::PhantomData, sync::Arc};
@@ -25,7 +25,7 @@ pub use self::{
     feed::FeedMetrics,
     labels::*,
     mail::MailMetrics,
-    redis::{Counted, RedisMetrics},
+    shared_store::{Counted, RedisMetrics},
     store::StoreMetrics,
 };
 use self::{

@@ -13,8 +13,8 @@ json.dump(
     {
         "headers": {name.lower(): str(value) for name, value in message.items()},
         "kinds": [part.get_content_type() for part in parts],
-        "text": message.get_body(("plain",)).get_content(),
-        "html": message.get_body(("html",)).get_content(),
+        "text": message.get_body(("plain",)).get_content().replace("\r\n", "\n"),
+        "html": message.get_body(("html",)).get_content().replace("\r\n", "\n"),
         "defects": defects,
     },
     sys.stdout,

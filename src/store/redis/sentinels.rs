@@ -8,14 +8,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use redis::{Pipeline, Value};
-use tokio::{
-    sync::Notify,
-    task::JoinSet,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::Notify, task::JoinSet, time::timeout};
 
 use super::dial;
 use crate::{
+    base::clock::Stopwatch,
     config::shared::{RedisAddress, RedisConfig},
     store::{StoreError, StoreResult},
 };
@@ -47,11 +44,14 @@ pub(super) async fn master(
     let most = nodes.len() / 2 + 1;
     let mut newest = None;
     let mut last = StoreError("no sentinel is configured".to_owned());
-    let (mut heard, mut limit) = (0, None);
+    let (mut heard, mut enough) = (0, None);
     loop {
-        let answer = match limit {
+        let answer = match enough {
             None => asking.join_next().await,
-            Some(limit) => timeout_at(limit, asking.join_next()).await.unwrap_or(None),
+            Some(since) => {
+                let rest = REST.saturating_sub(Stopwatch::elapsed(since));
+                timeout(rest, asking.join_next()).await.unwrap_or(None)
+            }
         };
         match answer {
             None => break,
@@ -59,7 +59,7 @@ pub(super) async fn master(
                 newest = Some(newer(newest, belief));
                 heard += 1;
                 if heard == most {
-                    limit = Some(Instant::now() + REST);
+                    enough = Some(Stopwatch::start());
                 }
             }
             Some(Ok(Err(error))) => last = error,
