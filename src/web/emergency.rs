@@ -20,6 +20,7 @@ use super::{
 use crate::{
     audit::Event,
     config::app::BreakGlass,
+    deliver::notices::{Notice, Scene},
     factor::shown_once,
     metrics::SessionGround,
     session::{admission::Completion, token::Pending},
@@ -97,6 +98,9 @@ fn tell(visitor: &Visitor, pending: &Pending) {
         request_id = %visitor.visit.request_id,
         "emergency access was used; the audit log has the reason"
     );
+    let (user, app) = (pending.user.clone(), &visitor.visit.app);
+    let scene = Scene::at(app).from(visitor.visit.client).with(visitor.origin().agent);
+    visitor.pages.notices.tell_administrators(Notice::EmergencyAccess { user }, scene);
 }
 
 /// What the app has for emergencies, and the login that is pending.
