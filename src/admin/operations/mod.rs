@@ -6,6 +6,8 @@
 
 mod acts;
 mod codes;
+mod export;
+mod import;
 mod settings;
 mod view;
 
@@ -15,8 +17,12 @@ use arc_swap::ArcSwap;
 
 pub use self::{
     codes::{EmergencyCodes, Invitation},
+    import::{BadCell, Imported, Importing, Told},
     settings::{ExemptionTyped, Settings},
-    view::{AuthenticatorRow, ResetDone, SettingsRow, State, StoreState, UserDetails, UserPage, UserRow},
+    view::{
+        AuthenticatorRow, ResetDone, SessionRow, SettingsRow, State, StoreState, UserDetails, UserPage,
+        UserRow,
+    },
 };
 use crate::{
     audit::{Auditor, Event, Subject, Unwritten},
@@ -53,6 +59,12 @@ pub enum Failure {
         /// What was typed.
         found: String,
     },
+    /// What was given is no list of users.
+    #[error("the list cannot be read: {0}")]
+    BadList(String),
+    /// Nobody listens any more to what becomes of it.
+    #[error("the rest was not done: whoever asked is gone")]
+    Abandoned,
     /// There is no such authenticator.
     #[error("this user has no authenticator with that id")]
     NoAuthenticator,
@@ -81,6 +93,8 @@ impl Failure {
             Self::BadName(..) => "give the name as it is typed at the login".to_owned(),
             Self::OwnAccount => "ask another administrator".to_owned(),
             Self::BadSetting { .. } => "nothing was changed".to_owned(),
+            Self::BadList(_) => "nothing was changed; docs/import.md shows what a list looks like".to_owned(),
+            Self::Abandoned => "the same list again goes on where it was".to_owned(),
             Self::NoAuthenticator => "`sluis user show NAME` lists them".to_owned(),
             Self::NoUser { .. } => "`sluis user list PART` searches the users that have been seen".to_owned(),
             Self::Store(_) => "the server's log says more; try again when the store is back".to_owned(),
@@ -162,6 +176,19 @@ impl Operations {
             authenticators: authenticators.iter().map(view::authenticator).collect(),
             settings: view::settings(&profile, now),
         })
+    }
+
+    /// Where a user is logged in, newest last: what has begun, has not run out, and was not ended by its user or here. A
+    /// session that ended in another way (somebody else took the device) can still be among them.
+    ///
+    /// # Errors
+    /// When there is no such user, or the store fails.
+    pub async fn sessions(&self, typed: &str, realm: Option<&str>) -> Result<Vec<SessionRow>, Failure> {
+        let user = self.find(typed, realm).await?;
+        self.met(&user).await?;
+        let presence = documents::presence(self.store.as_ref(), &user).await?;
+        let now = self.clock.now();
+        Ok(presence.sessions.iter().filter(|session| session.until > now).map(view::session).collect())
     }
 
     /// How the store is.

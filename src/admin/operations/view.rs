@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     base::clock::UnixMillis,
-    model::{Authenticator, Method, Profile, Role},
+    model::{Authenticator, Method, Profile, Role, SessionRecord},
     store::UserRecord,
     throttle::{self, Next},
 };
@@ -113,6 +113,23 @@ pub struct SettingsRow {
     pub role: Option<String>,
 }
 
+/// A session that may still be alive, as administrators see it: nothing by which one could take its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRow {
+    /// At which app.
+    pub app: String,
+    /// The first digits of the device's id: enough to see which are the same.
+    pub device: String,
+    /// When it began.
+    pub started_at: String,
+    /// When it ends in any case.
+    pub ends_at: String,
+    /// From which address.
+    pub address: String,
+    /// With what, as the browser said.
+    pub agent: String,
+}
+
 /// A page of users in order of realm and name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserPage {
@@ -184,6 +201,18 @@ pub(super) fn authenticator(a: &Authenticator) -> AuthenticatorRow {
     }
 }
 
+/// A session as a row.
+pub(super) fn session(session: &SessionRecord) -> SessionRow {
+    SessionRow {
+        app: session.app.as_str().to_owned(),
+        device: session.device.to_string().chars().take(DEVICE_DIGITS).collect(),
+        started_at: session.started.rfc3339(),
+        ends_at: session.until.rfc3339(),
+        address: session.address.to_string(),
+        agent: session.agent.clone(),
+    }
+}
+
 /// What is set for a user, without what is over.
 pub(super) fn settings(profile: &Profile, now: UnixMillis) -> SettingsRow {
     let exemption = profile.exemption.as_ref().filter(|e| e.until > now);
@@ -203,3 +232,5 @@ pub(super) fn settings(profile: &Profile, now: UnixMillis) -> SettingsRow {
 
 /// One step of RFC 6238.
 const TOTP_STEP_SECS: i32 = 30;
+/// So much of a device's id is shown.
+const DEVICE_DIGITS: usize = 8;
