@@ -4,11 +4,7 @@
 //! Promises: what this replica has written is found at once, what another one has within [`FRESH`]. With more than [`MOST`]
 //! users nothing is kept, and every search opens every record.
 
-use std::{
-    collections::BTreeSet,
-    ops::Bound,
-    time::Duration,
-};
+use std::{collections::BTreeSet, ops::Bound, time::Duration};
 
 use parking_lot::Mutex;
 
