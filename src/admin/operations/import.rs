@@ -105,7 +105,7 @@ struct Good {
 /// What a line comes to.
 enum Verdict {
     Bad(Vec<BadCell>),
-    Good { line: u64, good: Good, effect: Effect },
+    Good { line: u64, good: Box<Good>, effect: Effect },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -187,7 +187,7 @@ impl Operations {
                         };
                         *count = count.saturating_add(1);
                         if effect != Effect::Nothing {
-                            work.push(good);
+                            work.push(*good);
                         }
                         Vec::new()
                     }
@@ -241,7 +241,7 @@ impl Operations {
             }
             Some(_) => Effect::Nothing,
         };
-        let good = Good { user, settings: row.settings, blocked: row.blocked };
+        let good = Box::new(Good { user, settings: row.settings, blocked: row.blocked });
         Ok(Verdict::Good { line: row.line, good, effect })
     }
 

@@ -219,8 +219,7 @@ impl Users for Redis {
             // Somebody else may have read them meanwhile.
             found = self.names.search(part, after, limit);
             if found.is_none() {
-                let read = self.read_all(part, after, limit).await?;
-                return Ok(read);
+                return self.read_all(part, after, limit).await;
             }
         }
         let found = found.unwrap_or_default();
