@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::{
-    Done,
+    Done, Trouble,
     channel::Channel,
     say,
     shown::{Table, clean, moment},

@@ -355,11 +355,11 @@ mod tests {
     fn what_is_no_list_is_refused_with_what_is_allowed() {
         for (text, told) in [
             (&b""[..], "empty"),
-            (b"name;mail\n", "no column `mail`; allowed: name, email, number"),
-            (b"name;email;Name\n", "twice"),
-            (b"email\n", "`name` is missing"),
-            (b"name\nanna\nzo\xeb\n", "line 3: the byte EB is no UTF-8, so this is perhaps Latin-1"),
-            (b"\xff\xfen\0a\0", "UTF-16"),
+            (&b"name;mail\n"[..], "no column `mail`; allowed: name, email, number"),
+            (&b"name;email;Name\n"[..], "twice"),
+            (&b"email\n"[..], "`name` is missing"),
+            (&b"name\nanna\nzo\xeb\n"[..], "line 3: the byte EB is no UTF-8, so this is perhaps Latin-1"),
+            (&b"\xff\xfen\0a\0"[..], "UTF-16"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(told), "{error}");
