@@ -18,7 +18,7 @@ took() {
 
 if [ "${SLUIS_BENCH_BUILD:-1}" != 0 ]; then
     echo "building (with fat LTO: some minutes) …" >&2
-    cargo build --quiet --locked --profile dist --bin sluis --example bare_pingora --bench decision
+    cargo build --quiet --locked --profile dist --bin sluis --example bare_pingora --bench decision --bench users
     took "built the pair"
 fi
 set -- --bin "$target/dist" "$@"
@@ -39,5 +39,10 @@ cat "$steps"
 took "measured the steps of a decision"
 benches/compare.py --steps "$steps" "$@"
 took "compared"
+{
+    printf '\n## Finding users by a part of their name\n\nA page of 100 on SQLite, median of 51; made by `benches/users.rs`.\n\n'
+    cargo bench --quiet --locked --profile dist --bench users
+} >>benches/RESULTS.md
+took "searched users"
 benches/fleet.py --bin "$target/dist"
 took "measured several replicas"

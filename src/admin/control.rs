@@ -6,6 +6,7 @@
 //! out but what is made here and shown once: a new token, activation and emergency codes.
 
 use std::{
+    convert::Infallible,
     fs, io,
     os::unix::{
         fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
@@ -18,21 +19,23 @@ use std::{
 
 use axum::{
     Extension, Json, Router,
-    extract::{Query, State},
+    body::{Body, Bytes},
+    extract::{DefaultBodyLimit, Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use futures_util::stream;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     http::connection,
-    operations::{By, Failure, Operations},
+    operations::{By, Failure, Importing, Operations, Settings, Told},
     probes::stopped,
     tokens::Scope,
 };
-use crate::model::{Realm, UserKey, UserName};
+use crate::model::{AuthenticatorId, Realm, UserKey, UserName};
 
 /// Which users to list.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -55,6 +58,36 @@ pub struct Named {
     pub name: String,
     /// Needed when there are several.
     pub realm: Option<String>,
+    /// Why something is done to them, for the audit log.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// One authenticator of a user.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OneAuthenticator {
+    /// Whose.
+    pub user: Named,
+    /// Which one: as listed.
+    pub id: AuthenticatorId,
+}
+
+/// What is to be set for a user.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Change {
+    /// For whom.
+    pub user: Named,
+    /// What.
+    pub settings: Settings,
+}
+
+/// Which users to give as a list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Export {
+    /// Whose; needed when there are several.
+    pub realm: Option<String>,
+    /// `,` or `;`
+    pub delimiter: char,
 }
 
 /// A user, and for how long the codes made for them are valid.
@@ -212,6 +245,13 @@ fn router(operations: Arc<Operations>) -> Router {
         .route("/tokens/revoke", post(revoke_token))
         .route("/users/invite", post(invite))
         .route("/users/emergency-codes", post(emergency_codes))
+        .route("/users/unlock", post(unlock))
+        .route("/users/sign-out", post(sign_out))
+        .route("/users/remove-authenticator", post(remove_authenticator))
+        .route("/users/set", post(set))
+        .route("/users/sessions", get(sessions))
+        .route("/users/import", post(import).layer(DefaultBodyLimit::max(LIST_BYTES)))
+        .route("/users/export", get(export))
         .route("/backup", post(backup))
         .route("/state", get(state))
         .with_state(operations)
@@ -242,7 +282,7 @@ async fn reset(
     Extension(Actor(actor)): Extension<Actor>,
     Json(user): Json<Named>,
 ) -> Result<Response, Failure> {
-    Ok(Json(operations.reset(&user.name, user.realm.as_deref(), &by(&actor)).await?).into_response())
+    Ok(Json(operations.reset(&user.name, user.realm.as_deref(), &user.by(&actor)).await?).into_response())
 }
 
 async fn block(
@@ -250,7 +290,7 @@ async fn block(
     Extension(Actor(actor)): Extension<Actor>,
     Json(user): Json<Named>,
 ) -> Result<Response, Failure> {
-    Ok(Json(operations.set_blocked(&user.name, user.realm.as_deref(), true, &by(&actor)).await?)
+    Ok(Json(operations.set_blocked(&user.name, user.realm.as_deref(), true, &user.by(&actor)).await?)
         .into_response())
 }
 
@@ -259,7 +299,7 @@ async fn unblock(
     Extension(Actor(actor)): Extension<Actor>,
     Json(user): Json<Named>,
 ) -> Result<Response, Failure> {
-    Ok(Json(operations.set_blocked(&user.name, user.realm.as_deref(), false, &by(&actor)).await?)
+    Ok(Json(operations.set_blocked(&user.name, user.realm.as_deref(), false, &user.by(&actor)).await?)
         .into_response())
 }
 
@@ -304,6 +344,95 @@ async fn emergency_codes(
     Ok(Json(made).into_response())
 }
 
+async fn unlock(
+    State(operations): Shared,
+    Extension(Actor(actor)): Extension<Actor>,
+    Json(user): Json<Named>,
+) -> Result<Response, Failure> {
+    Ok(Json(operations.unlock(&user.name, user.realm.as_deref(), &user.by(&actor)).await?).into_response())
+}
+
+async fn sign_out(
+    State(operations): Shared,
+    Extension(Actor(actor)): Extension<Actor>,
+    Json(user): Json<Named>,
+) -> Result<Response, Failure> {
+    Ok(Json(operations.sign_out(&user.name, user.realm.as_deref(), &user.by(&actor)).await?).into_response())
+}
+
+async fn remove_authenticator(
+    State(operations): Shared,
+    Extension(Actor(actor)): Extension<Actor>,
+    Json(OneAuthenticator { user, id }): Json<OneAuthenticator>,
+) -> Result<Response, Failure> {
+    operations.remove_authenticator(&user.name, user.realm.as_deref(), id, &user.by(&actor)).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn set(
+    State(operations): Shared,
+    Extension(Actor(actor)): Extension<Actor>,
+    Json(Change { user, settings }): Json<Change>,
+) -> Result<Response, Failure> {
+    Ok(Json(operations.change(&user.name, user.realm.as_deref(), &settings, &user.by(&actor)).await?)
+        .into_response())
+}
+
+async fn sessions(State(operations): Shared, Query(user): Query<Named>) -> Result<Response, Failure> {
+    Ok(Json(operations.sessions(&user.name, user.realm.as_deref(), None).await?).into_response())
+}
+
+/// Answers one [`Told`] a line while it goes on. Whoever hangs up ends it.
+async fn import(
+    State(operations): Shared,
+    Extension(Actor(actor)): Extension<Actor>,
+    Query(how): Query<Importing>,
+    file: Bytes,
+) -> Response {
+    let (tell, told) = mpsc::channel(AHEAD);
+    tokio::spawn(async move {
+        let by = By { actor: &actor, reason: how.reason.as_deref(), ..By::default() };
+        if let Err(failure) = operations.import(&file, &how, &by, &tell).await {
+            let failed = Told::Failed { title: failure.to_string(), hint: failure.hint() };
+            // Whoever is gone needs no answer.
+            let _ = tell.send(failed).await;
+        }
+    });
+    let lines = stream::unfold(told, |mut told| async move {
+        let mut line = serde_json::to_vec(&told.recv().await?).unwrap_or_default();
+        line.push(b'\n');
+        Some((Ok::<_, Infallible>(line), told))
+    });
+    Body::from_stream(lines).into_response()
+}
+
+/// Answers the file. What goes wrong before its first piece is told as anywhere else; afterwards it breaks off.
+async fn export(State(operations): Shared, Query(export): Query<Export>) -> Result<Response, Failure> {
+    let (give, mut given) = mpsc::channel(AHEAD);
+    let work =
+        tokio::spawn(
+            async move { operations.export(export.realm.as_deref(), export.delimiter, &give).await },
+        );
+    let Some(first) = given.recv().await else {
+        return Err(work.await.map_or(Failure::Abandoned, |done| done.err().unwrap_or(Failure::Abandoned)));
+    };
+    let pieces = stream::unfold(Some((Some(first), given, work)), |state| async move {
+        let (first, mut given, work) = state?;
+        let piece = match first {
+            Some(first) => Some(first),
+            None => given.recv().await,
+        };
+        match piece {
+            Some(piece) => Some((Ok(piece), Some((None, given, work)))),
+            None => match work.await {
+                Ok(Ok(())) => None,
+                _ => Some((Err(io::Error::other("the list broke off")), None)),
+            },
+        }
+    });
+    Ok(Body::from_stream(pieces).into_response())
+}
+
 async fn backup(
     State(operations): Shared,
     Extension(Actor(actor)): Extension<Actor>,
@@ -318,16 +447,30 @@ fn by(actor: &str) -> By<'_> {
     By { actor, ..By::default() }
 }
 
+impl Named {
+    /// On whose word something is done to them, and why.
+    pub fn by<'a>(&'a self, actor: &'a str) -> By<'a> {
+        By { actor, reason: self.reason.as_deref(), ..By::default() }
+    }
+}
+
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status = match &self {
             Self::NoUser { .. } | Self::NoAuthenticator | Self::NoToken => StatusCode::NOT_FOUND,
             Self::OwnAccount | Self::Administrator => StatusCode::FORBIDDEN,
-            Self::Store(_) | Self::Audit(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::WhichRealm(_) | Self::NoRealm(_) | Self::BadName(..) | Self::BadSetting { .. } => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Store(_) | Self::Audit(_) | Self::Abandoned => StatusCode::SERVICE_UNAVAILABLE,
+            Self::WhichRealm(_)
+            | Self::NoRealm(_)
+            | Self::BadName(..)
+            | Self::BadList(_)
+            | Self::BadSetting { .. } => StatusCode::BAD_REQUEST,
         };
         (status, Json(Problem { title: self.to_string(), hint: self.hint() })).into_response()
     }
 }
+
+/// A list of users is at most so long: about half a million lines.
+pub const LIST_BYTES: usize = 64 << 20;
+/// So many words wait for whoever listens.
+const AHEAD: usize = 64;

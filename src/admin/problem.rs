@@ -152,10 +152,11 @@ impl From<Failure> for Problem {
                 StatusCode::NOT_FOUND
             }
             Failure::OwnAccount | Failure::Administrator => StatusCode::FORBIDDEN,
-            Failure::WhichRealm(_) | Failure::BadName(..) | Failure::BadSetting { .. } => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
-            Failure::Audit(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::WhichRealm(_)
+            | Failure::BadName(..)
+            | Failure::BadList(_)
+            | Failure::BadSetting { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Failure::Audit(_) | Failure::Abandoned => StatusCode::SERVICE_UNAVAILABLE,
             Failure::Store(error) => return Self::unavailable(error),
         };
         let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER);

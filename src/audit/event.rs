@@ -90,7 +90,12 @@ pub enum Event {
     /// An authenticator got another name.
     AuthenticatorRenamed,
     /// A list of users was imported.
-    UsersImported,
+    UsersImported {
+        /// So many had not been met.
+        new: usize,
+        /// So many others were changed.
+        changed: usize,
+    },
     /// A token of the administrators' API was made.
     TokenMade {
         /// Its name.
@@ -142,7 +147,7 @@ impl Event {
             Self::InvitationRefused => "invitation_refused",
             Self::AuthenticatorRemoved { .. } => "authenticator_removed",
             Self::AuthenticatorRenamed => "authenticator_renamed",
-            Self::UsersImported => "users_imported",
+            Self::UsersImported { .. } => "users_imported",
             Self::TokenMade { .. } => "token_made",
             Self::TokenRevoked { .. } => "token_revoked",
             Self::EmergencyCodesMade => "emergency_codes_made",
@@ -170,6 +175,10 @@ impl Event {
 
     /// Acts of administrators are on the disk before the next line is looked at.
     pub(super) fn is_urgent(&self) -> bool {
+        // Of a list there can be a hundred thousand; the line that closes it brings them to the disk.
+        if matches!(self, Self::UserChanged { what: IMPORTED }) {
+            return false;
+        }
         matches!(
             self,
             Self::UserReset
@@ -178,7 +187,7 @@ impl Event {
                 | Self::UserSignedOut
                 | Self::UserChanged { .. }
                 | Self::UserInvited
-                | Self::UsersImported
+                | Self::UsersImported { .. }
                 | Self::TokenMade { .. }
                 | Self::TokenRevoked { .. }
                 | Self::EmergencyCodesMade
@@ -188,6 +197,9 @@ impl Event {
         )
     }
 }
+
+/// `detail` of [`Event::UserChanged`] for a user of a list.
+pub const IMPORTED: &str = "imported";
 
 /// Whether what was tried came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -331,6 +343,10 @@ pub(super) struct Entry {
 /// An event of somebody.
 pub(super) fn entry(event: &Event, subject: &Subject, now: UnixMillis) -> Entry {
     let (mut method, mut detail, mut previous_user) = (None, None, None);
+    let counts = match event {
+        Event::UsersImported { new, changed } => Some(format!("new={new} changed={changed}")),
+        _ => None,
+    };
     match event {
         Event::SecondFactorPassed { method: m }
         | Event::SecondFactorRefused { method: m }
@@ -356,7 +372,7 @@ pub(super) fn entry(event: &Event, subject: &Subject, now: UnixMillis) -> Entry 
         actor: subject.actor.as_deref().map(text::bounded),
         reason: subject.reason.as_deref().map(text::bounded),
         method,
-        detail,
+        detail: detail.or(counts.as_deref()),
         previous_user,
         ..Body::default()
     };

@@ -39,7 +39,7 @@ use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
 use tokio::sync::oneshot;
 
-pub use event::{Event, Outcome, Subject};
+pub use event::{Event, IMPORTED, Outcome, Subject};
 pub use file::siblings;
 
 use self::{

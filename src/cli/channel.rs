@@ -7,19 +7,23 @@ use std::{
     time::Duration,
 };
 
-use http::{Method, Request};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, sync::mpsc};
 
-use super::{Trouble, load};
+use super::{Done, Trouble, load};
 use crate::{
     admin::{
-        control::{BackupTo, Codes, ListQuery, Named, Problem, TokenNamed, TokenWanted, actor},
+        control::{
+            BackupTo, Change, Codes, Export, ListQuery, Named, OneAuthenticator, Problem, TokenNamed,
+            TokenWanted, actor,
+        },
         operations::{
-            By, EmergencyCodes, Failure, Invitation, NewToken, Operations, ResetDone, StoreState, TokenRow,
-            UserDetails, UserPage, UserRow,
+            By, EmergencyCodes, Failure, Importing, Invitation, NewToken, Operations, ResetDone, SessionRow,
+            StoreState, TokenRow, Told, UserDetails, UserPage, UserRow,
         },
     },
     app,
@@ -115,9 +119,125 @@ impl Channel {
     pub async fn reset(&self, user: &Named) -> Result<ResetDone, Trouble> {
         match self {
             Self::Server(path) => call(path, Method::POST, "/users/reset", Some(user)).await,
+            Self::Store(operations, actor) => {
+                Ok(operations.reset(&user.name, user.realm.as_deref(), &user.by(actor)).await?)
+            }
+        }
+    }
+
+    /// Removes one authenticator of a user.
+    pub async fn remove_authenticator(&self, one: &OneAuthenticator) -> Result<(), Trouble> {
+        let user = &one.user;
+        match self {
+            Self::Server(path) => call(path, Method::POST, "/users/remove-authenticator", Some(one)).await,
             Self::Store(operations, actor) => Ok(operations
-                .reset(&user.name, user.realm.as_deref(), &By { actor, ..By::default() })
+                .remove_authenticator(&user.name, user.realm.as_deref(), one.id, &user.by(actor))
                 .await?),
+        }
+    }
+
+    /// Takes wrong answers off.
+    pub async fn unlock(&self, user: &Named) -> Result<UserRow, Trouble> {
+        match self {
+            Self::Server(path) => call(path, Method::POST, "/users/unlock", Some(user)).await,
+            Self::Store(operations, actor) => {
+                Ok(operations.unlock(&user.name, user.realm.as_deref(), &user.by(actor)).await?)
+            }
+        }
+    }
+
+    /// Ends all sessions.
+    pub async fn sign_out(&self, user: &Named) -> Result<UserRow, Trouble> {
+        match self {
+            Self::Server(path) => call(path, Method::POST, "/users/sign-out", Some(user)).await,
+            Self::Store(operations, actor) => {
+                Ok(operations.sign_out(&user.name, user.realm.as_deref(), &user.by(actor)).await?)
+            }
+        }
+    }
+
+    /// Changes what is set.
+    pub async fn set(&self, change: &Change) -> Result<UserDetails, Trouble> {
+        let Change { user, settings } = change;
+        match self {
+            Self::Server(path) => call(path, Method::POST, "/users/set", Some(change)).await,
+            Self::Store(operations, actor) => {
+                Ok(operations.change(&user.name, user.realm.as_deref(), settings, &user.by(actor)).await?)
+            }
+        }
+    }
+
+    /// Where a user is logged in.
+    pub async fn sessions(&self, user: &Named) -> Result<Vec<SessionRow>, Trouble> {
+        match self {
+            Self::Server(path) => {
+                call(path, Method::GET, &format!("/users/sessions?{}", encoded(user)), None::<&()>).await
+            }
+            Self::Store(operations, _) => {
+                Ok(operations.sessions(&user.name, user.realm.as_deref(), None).await?)
+            }
+        }
+    }
+
+    /// Takes over a list of users; `show` sees how it goes on.
+    pub async fn import(&self, file: Vec<u8>, how: &Importing, show: &mut dyn FnMut(Told) -> Done) -> Done {
+        match self {
+            Self::Server(path) => {
+                let target = format!("/users/import?{}", encoded(how));
+                let mut body = open(path, Method::POST, &target, file).await?.into_body();
+                let mut rest = Vec::new();
+                while let Some(piece) = piece(path, &mut body).await? {
+                    rest.extend_from_slice(&piece);
+                    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                        let line: Vec<u8> = rest.drain(..=end).collect();
+                        show(serde_json::from_slice(&line).map_err(|error| broken(path, &error))?)?;
+                    }
+                }
+                Ok(())
+            }
+            Self::Store(operations, actor) => {
+                let (tell, mut told) = mpsc::channel(1);
+                let by = By { actor, reason: how.reason.as_deref(), ..By::default() };
+                // Each by its own end: whoever no longer listens is told to the other.
+                let work = async move { operations.import(&file, how, &by, &tell).await };
+                let listen = async move {
+                    while let Some(word) = told.recv().await {
+                        show(word)?;
+                    }
+                    Done::Ok(())
+                };
+                let (done, shown) = tokio::join!(work, listen);
+                shown?;
+                Ok(done?)
+            }
+        }
+    }
+
+    /// Gives the list of users to `take`, piece by piece.
+    pub async fn export(&self, export: &Export, take: &mut dyn FnMut(&[u8]) -> Done) -> Done {
+        match self {
+            Self::Server(path) => {
+                let target = format!("/users/export?{}", encoded(export));
+                let mut body = open(path, Method::GET, &target, Vec::new()).await?.into_body();
+                while let Some(piece) = piece(path, &mut body).await? {
+                    take(&piece)?;
+                }
+                Ok(())
+            }
+            Self::Store(operations, _) => {
+                let (give, mut given) = mpsc::channel(1);
+                let work =
+                    async move { operations.export(export.realm.as_deref(), export.delimiter, &give).await };
+                let listen = async move {
+                    while let Some(piece) = given.recv().await {
+                        take(&piece)?;
+                    }
+                    Done::Ok(())
+                };
+                let (done, taken) = tokio::join!(work, listen);
+                taken?;
+                Ok(done?)
+            }
         }
     }
 
@@ -129,7 +249,7 @@ impl Channel {
                 call(path, Method::POST, target, Some(user)).await
             }
             Self::Store(operations, actor) => Ok(operations
-                .set_blocked(&user.name, user.realm.as_deref(), blocked, &By { actor, ..By::default() })
+                .set_blocked(&user.name, user.realm.as_deref(), blocked, &user.by(actor))
                 .await?),
         }
     }
@@ -238,6 +358,11 @@ fn encoded(query: &impl Serialize) -> String {
     out.finish()
 }
 
+fn broken(socket: &Path, error: &dyn std::fmt::Display) -> Trouble {
+    Trouble::new(format!("the server on {} broke off: {error}", socket.display()))
+        .hint("whether it was done is not known: look with `sluis user show`")
+}
+
 /// One request to the control socket.
 async fn call<T: DeserializeOwned>(
     socket: &Path,
@@ -245,15 +370,25 @@ async fn call<T: DeserializeOwned>(
     target: &str,
     body: Option<&impl Serialize>,
 ) -> Result<T, Trouble> {
-    let broken = |error: &dyn std::fmt::Display| {
-        Trouble::new(format!("the server on {} broke off: {error}", socket.display()))
-            .hint("whether it was done is not known: look with `sluis user show`")
-    };
+    let body = body.map(|body| serde_json::to_vec(body).unwrap_or_default()).unwrap_or_default();
+    let answer = open(socket, method, target, body).await?;
+    let bytes = answer.into_body().collect().await.map_err(|error| broken(socket, &error))?.to_bytes();
+    let text: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
+    serde_json::from_slice(text).map_err(|error| broken(socket, &error))
+}
+
+/// One request; its answer, when that is a success, has begun.
+async fn open(
+    socket: &Path,
+    method: Method,
+    target: &str,
+    body: Vec<u8>,
+) -> Result<Response<Incoming>, Trouble> {
+    let broken = |error: &dyn std::fmt::Display| broken(socket, error);
     let stream = UnixStream::connect(socket).await.map_err(|error| broken(&error))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
     tokio::spawn(connection);
-    let body = body.map(|body| serde_json::to_vec(body).unwrap_or_default()).unwrap_or_default();
     let request = Request::builder()
         .method(method)
         .uri(target)
@@ -266,15 +401,24 @@ async fn call<T: DeserializeOwned>(
         if error.is_incomplete_message() || error.is_canceled() { denied(socket) } else { broken(&error) }
     })?;
     let status = answer.status();
-    let bytes = answer.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();
     if status.is_success() {
-        let text: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
-        return serde_json::from_slice(text).map_err(|error| broken(&error));
+        return Ok(answer);
     }
+    let bytes = answer.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();
     match serde_json::from_slice::<Problem>(&bytes) {
         Ok(problem) => Err(Trouble::new(problem.title).hint(problem.hint)),
         Err(_) => {
             Err(Trouble::new(format!("the server answered {status}: {}", String::from_utf8_lossy(&bytes))))
+        }
+    }
+}
+
+/// The next piece of an answer.
+async fn piece(socket: &Path, body: &mut Incoming) -> Result<Option<bytes::Bytes>, Trouble> {
+    loop {
+        let Some(frame) = body.frame().await else { return Ok(None) };
+        if let Ok(piece) = frame.map_err(|error| broken(socket, &error))?.into_data() {
+            return Ok(Some(piece));
         }
     }
 }

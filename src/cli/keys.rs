@@ -2,7 +2,7 @@
 
 use std::{
     fs::OpenOptions,
-    io::{ErrorKind, Write},
+    io::{self, ErrorKind, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -53,13 +53,7 @@ pub fn generate(random: &dyn Random) -> Result<SecretString, Trouble> {
 
 /// Writes a new file with mode 0600; one that is there is never replaced.
 pub fn write_private(path: &Path, text: &str) -> Done {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let written = file.and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()
-    });
-    written.map_err(|error| {
+    write_new(path, &format!("{text}\n"), 0o600).map_err(|error| {
         let trouble = Trouble::new(format!("{} cannot be written: {error}", path.display()));
         if error.kind() == ErrorKind::AlreadyExists {
             trouble.hint("a key that is in use must not be overwritten: choose another name")
@@ -67,4 +61,11 @@ pub fn write_private(path: &Path, text: &str) -> Done {
             trouble
         }
     })
+}
+
+/// Writes a new file; one that is there is never replaced.
+pub fn write_new(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }

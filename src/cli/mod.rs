@@ -8,8 +8,11 @@ mod channel;
 mod check;
 mod demo;
 mod doctor;
+mod init;
 mod keys;
+mod lists;
 mod mail;
+mod settings;
 mod shown;
 mod store;
 mod tokens;
@@ -46,6 +49,8 @@ struct ConfigFile {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make a key and a first configuration, from answers
+    Init(init::Options),
     /// Run the proxy
     Serve(ConfigFile),
     /// Look for faults in a configuration and show what it would serve
@@ -56,7 +61,7 @@ enum Command {
     Schema,
     /// Show Sluis in front of a small legacy app, on this machine
     Demo(demo::Options),
-    /// Look after users: list, show, reset, block, unblock
+    /// Look after users: list, show, set, reset, block, unlock, sign out; take lists over
     User(users::Options),
     /// Look after tokens of the administrators' API: create, list, revoke
     Token(tokens::Options),
@@ -131,6 +136,7 @@ fn run(command: Command, out: &mut dyn Write) -> Done {
             }
             Ok(app::run(loaded.config, app::Source { file: file.config, files, log })?)
         }
+        Command::Init(options) => init::run(&options, out),
         Command::Check(options) => check::run(&options, out),
         Command::Doctor(options) => doctor::run(&options, out),
         Command::Schema => {
@@ -168,7 +174,7 @@ fn read_with(
 ) -> Result<(config::Loaded, Vec<(PathBuf, config::Print)>), Trouble> {
     let path = &file.config;
     if let Err(error) = std::fs::metadata(path) {
-        let hint = "name another with `--config FILE` or SLUIS_CONFIG; `sluis demo` needs none";
+        let hint = "name another with `--config FILE` or SLUIS_CONFIG; `sluis init` makes one; `sluis demo` needs none";
         return Err(
             Trouble::new(format!("the configuration {} cannot be read: {error}", path.display())).hint(hint)
         );

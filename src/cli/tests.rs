@@ -12,6 +12,12 @@ fn the_command_line_is_well_formed() {
         "sluis serve --config x.yaml",
         "sluis user list ann --limit 5 --json -c x.yaml",
         "sluis user reset anna --realm zorg --yes",
+        "sluis user set anna --email a@b.nl --clear number --reason because",
+        "sluis user set anna --exempt-until 2027-01-31T17:00:00Z --reason phone",
+        "sluis user sign-out anna --reason lost",
+        "sluis user import list.csv --dry-run --delimiter ;",
+        "sluis user export --realm zorg",
+        "sluis init --host a.example --upstream http://127.0.0.1:1 --user-field u",
         "sluis backup /tmp/copy.db",
         "sluis keys generate --out key",
         "sluis store copy --from old.yaml --to sqlite:/new.db --merge",
@@ -21,6 +27,16 @@ fn the_command_line_is_well_formed() {
         assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
     }
     assert!(Cli::try_parse_from(["sluis", "user", "reset"]).is_err(), "whom?");
+    for line in [
+        "sluis user set anna",
+        "sluis user set anna --exempt-until 2027-01-31T17:00:00Z",
+        "sluis user set anna --clear role",
+        "sluis user remove-authenticator anna 12",
+        "sluis user import list.csv --delimiter x",
+        "sluis init --certificate tls.crt",
+    ] {
+        assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+    }
 }
 
 #[test]

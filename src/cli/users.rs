@@ -10,13 +10,14 @@ use serde::Serialize;
 use super::{
     ConfigFile, Done, Trouble,
     channel::Channel,
-    say,
+    lists, say, settings,
     shown::{Table, clean, confirmed, is_interactive, moment},
 };
 use crate::admin::{
-    control::{Codes, ListQuery, Named},
+    control::{Codes, ListQuery, Named, OneAuthenticator},
     operations::{State, UserRow},
 };
+use crate::model::AuthenticatorId;
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -39,18 +40,30 @@ enum Command {
     },
     /// Show one user with authenticators
     Show(One),
+    /// Show where a user is logged in
+    Sessions(One),
+    /// Change what is set for a user
+    Set(settings::Set),
     /// Remove all authenticators of a user and end all sessions: the next login links a new one
     Reset {
         #[command(flatten)]
-        one: One,
+        act: Act,
         /// Do not ask
         #[arg(short, long)]
         yes: bool,
     },
+    /// Remove one authenticator of a user and end all sessions
+    RemoveAuthenticator {
+        #[command(flatten)]
+        act: Act,
+        /// Which one: `sluis user show` lists them
+        #[arg(value_parser = authenticator_id)]
+        id: AuthenticatorId,
+    },
     /// Let a user pass no more, at once, also in running sessions
-    Block(One),
+    Block(Act),
     /// Lift a block
-    Unblock(One),
+    Unblock(Act),
     /// Make the one-time activation code by which a user may link a first authenticator (`enrol: invite`)
     Invite {
         #[command(flatten)]
@@ -70,10 +83,17 @@ enum Command {
         #[arg(short, long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=366))]
         days: u64,
     },
+    /// Take wrong codes off, so that a user who is locked out may try again
+    Unlock(Act),
+    /// End all sessions of a user, everywhere
+    SignOut(Act),
+    Import(lists::Import),
+    /// Write the users as a list (CSV) that `import` takes
+    Export(lists::Export),
 }
 
 #[derive(clap::Args)]
-struct One {
+pub(super) struct One {
     /// The user, as listed or as typed at the login
     #[arg(value_name = "USER")]
     name: String,
@@ -81,12 +101,28 @@ struct One {
     #[arg(short, long)]
     realm: Option<String>,
     #[command(flatten)]
-    common: Common,
+    pub common: Common,
 }
 
 impl One {
+    pub fn named(&self) -> Named {
+        Named { name: self.name.clone(), realm: self.realm.clone(), reason: None }
+    }
+}
+
+/// Something done to a user.
+#[derive(clap::Args)]
+struct Act {
+    #[command(flatten)]
+    one: One,
+    /// Why, for the audit log
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+impl Act {
     fn named(&self) -> Named {
-        Named { name: self.name.clone(), realm: self.realm.clone() }
+        Named { reason: self.reason.clone(), ..self.one.named() }
     }
 }
 
@@ -97,6 +133,10 @@ pub(super) struct Common {
     pub json: bool,
     #[command(flatten)]
     pub file: ConfigFile,
+}
+
+fn authenticator_id(text: &str) -> Result<AuthenticatorId, String> {
+    AuthenticatorId::parse(text).ok_or_else(|| "an id has 32 hexadecimal digits".to_owned())
 }
 
 #[derive(clap::Args)]
@@ -111,23 +151,41 @@ const DAY_SECS: u64 = 24 * 60 * 60;
 
 /// Runs `sluis user …`.
 pub fn run(options: &Options, out: &mut dyn Write) -> Done {
-    let common = match &options.command {
-        Command::List { common, .. } => common,
-        Command::Show(one)
-        | Command::Reset { one, .. }
-        | Command::Block(one)
-        | Command::Unblock(one)
-        | Command::Invite { one, .. }
-        | Command::EmergencyCodes { one, .. } => &one.common,
+    let file = match &options.command {
+        Command::List { common, .. } => &common.file,
+        Command::Show(one) | Command::Sessions(one) => &one.common.file,
+        Command::Invite { one, .. } | Command::EmergencyCodes { one, .. } => &one.common.file,
+        Command::Set(set) => &set.one.common.file,
+        Command::Reset { act, .. }
+        | Command::RemoveAuthenticator { act, .. }
+        | Command::Block(act)
+        | Command::Unblock(act)
+        | Command::Unlock(act)
+        | Command::SignOut(act) => &act.one.common.file,
+        Command::Import(import) => &import.config,
+        Command::Export(export) => &export.config,
     };
     runtime()?.block_on(async {
-        let channel = Channel::open(&common.file).await?;
+        let channel = Channel::open(file).await?;
         match &options.command {
-            Command::List { part, limit, .. } => list(&channel, part, *limit, common.json, out).await,
+            Command::List { part, limit, common } => list(&channel, part, *limit, common.json, out).await,
             Command::Show(one) => show(&channel, one, out).await,
-            Command::Reset { one, yes } => reset(&channel, one, *yes, out).await,
-            Command::Block(one) => set_blocked(&channel, one, true, out).await,
-            Command::Unblock(one) => set_blocked(&channel, one, false, out).await,
+            Command::Sessions(one) => settings::sessions(&channel, one, out).await,
+            Command::Set(set) => settings::set(&channel, set, out).await,
+            Command::Reset { act, yes } => reset(&channel, act, *yes, out).await,
+            Command::RemoveAuthenticator { act, id } => remove(&channel, act, *id, out).await,
+            Command::Block(act) => set_blocked(&channel, act, true, out).await,
+            Command::Unblock(act) => set_blocked(&channel, act, false, out).await,
+            Command::Unlock(act) => {
+                let user = channel.unlock(&act.named()).await?;
+                tell(act, &user, "is not locked by wrong codes", out)
+            }
+            Command::SignOut(act) => {
+                let user = channel.sign_out(&act.named()).await?;
+                tell(act, &user, "is logged in nowhere", out)
+            }
+            Command::Import(import) => lists::import(&channel, import, out).await,
+            Command::Export(export) => lists::export(&channel, export, out).await,
             Command::Invite { one, days } => invite(&channel, one, *days, out).await,
             Command::EmergencyCodes { one, count, days } => {
                 emergency_codes(&channel, one, usize::from(*count), *days, out).await
@@ -213,12 +271,13 @@ async fn show(channel: &Channel, one: &One, out: &mut dyn Write) -> Done {
     if user.failures > 0 {
         table.row(&["Wrong codes", &format!("{} since the last right one", user.failures)]);
     }
+    settings::rows(&mut table, &details.settings);
     say(out, &table.text())?;
     say(out, "")?;
     if details.authenticators.is_empty() {
         return say(out, "No authenticator: one is linked at the next login, if the policy lets this user.");
     }
-    let mut table = Table::new(&["AUTHENTICATOR", "KIND", "LINKED (UTC)", "LAST USED (UTC)", "CLOCK"]);
+    let mut table = Table::new(&["AUTHENTICATOR", "KIND", "LINKED (UTC)", "LAST USED (UTC)", "CLOCK", "ID"]);
     for a in &details.authenticators {
         let clock =
             if a.clock_off_secs == 0 { "right".to_owned() } else { format!("{:+} s", a.clock_off_secs) };
@@ -228,12 +287,30 @@ async fn show(channel: &Channel, one: &One, out: &mut dyn Write) -> Done {
             &moment(Some(&a.confirmed_at)),
             &moment(a.last_used_at.as_deref()),
             &clock,
+            &a.id,
         ]);
     }
     say(out, &table.text())
 }
 
-async fn reset(channel: &Channel, one: &One, yes: bool, out: &mut dyn Write) -> Done {
+async fn remove(channel: &Channel, act: &Act, id: AuthenticatorId, out: &mut dyn Write) -> Done {
+    channel.remove_authenticator(&OneAuthenticator { user: act.named(), id }).await?;
+    if act.one.common.json {
+        return print_json(out, &channel.show(&act.named()).await?);
+    }
+    say(out, &format!("{}: removed the authenticator and ended all sessions", clean(&act.one.name)))
+}
+
+fn tell(act: &Act, user: &UserRow, what: &str, out: &mut dyn Write) -> Done {
+    if act.one.common.json {
+        print_json(out, user)
+    } else {
+        say(out, &format!("{} {what}", clean(&user.name)))
+    }
+}
+
+async fn reset(channel: &Channel, act: &Act, yes: bool, out: &mut dyn Write) -> Done {
+    let one = &act.one;
     if !yes && !one.common.json && is_interactive() {
         let details = channel.show(&one.named()).await?;
         let question = format!(
@@ -245,7 +322,7 @@ async fn reset(channel: &Channel, one: &One, yes: bool, out: &mut dyn Write) -> 
             return Err(Trouble::new("nothing was done"));
         }
     }
-    let done = channel.reset(&one.named()).await?;
+    let done = channel.reset(&act.named()).await?;
     if one.common.json {
         return print_json(out, &done);
     }
@@ -254,9 +331,9 @@ async fn reset(channel: &Channel, one: &One, yes: bool, out: &mut dyn Write) -> 
     say(out, "  a new one is linked at the next login; tell the user to delete the old entry in the app")
 }
 
-async fn set_blocked(channel: &Channel, one: &One, blocked: bool, out: &mut dyn Write) -> Done {
-    let user = channel.set_blocked(&one.named(), blocked).await?;
-    if one.common.json {
+async fn set_blocked(channel: &Channel, act: &Act, blocked: bool, out: &mut dyn Write) -> Done {
+    let user = channel.set_blocked(&act.named(), blocked).await?;
+    if act.one.common.json {
         return print_json(out, &user);
     }
     let name = clean(&user.name);
@@ -272,7 +349,7 @@ async fn set_blocked(channel: &Channel, one: &One, blocked: bool, out: &mut dyn 
         _ if user.last_login_at.is_none() => {
             say(out, "  nobody of that name has logged in yet: is it spelled right?")
         }
-        State::Locked => say(out, "  still locked by wrong codes: `sluis user reset` lifts that"),
+        State::Locked => say(out, "  still locked by wrong codes: `sluis user unlock` lifts that"),
         _ => Ok(()),
     }
 }

@@ -95,7 +95,7 @@ pub(super) async fn show(State(api): State<Arc<Api>>, user: User) -> Answer<User
     responses((status = OK, body = Sessions))
 )]
 pub(super) async fn sessions(State(api): State<Arc<Api>>, user: User) -> Answer<Sessions> {
-    let sessions = api.operations.sessions(&user.name, Some(&user.realm), &api.live).await?;
+    let sessions = api.operations.sessions(&user.name, Some(&user.realm), Some(&api.live)).await?;
     Ok(axum::Json(Sessions { sessions }))
 }
 

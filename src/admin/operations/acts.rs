@@ -3,6 +3,7 @@
 use super::{By, Failure, Operations, ResetDone, UserRow, view};
 use crate::{
     audit::Event,
+    base::clock::UnixMillis,
     deliver::notices::{Notice, Who},
     model::{AuthenticatorId, UserKey},
     store::{AttemptState, documents},
@@ -19,6 +20,7 @@ impl Operations {
         self.met(&user).await?;
         let now = self.clock.now();
         let removed = self.store.reset(&user, now, now.plus(self.longest_proof())).await?;
+        self.forget_sessions(&user, now).await;
         self.record(&Event::UserReset, Some(&user), by).await?;
         self.tell(&user, Notice::Reset);
         Ok(ResetDone { realm: user.realm.as_str().to_owned(), name: user.name.as_str().to_owned(), removed })
@@ -103,7 +105,19 @@ impl Operations {
     /// Every session and trust of a user is void.
     pub(super) async fn void(&self, user: &UserKey) -> Result<(), Failure> {
         let now = self.clock.now();
-        Ok(self.store.sign_out(user, now, now.plus(self.longest_proof())).await?)
+        self.store.sign_out(user, now, now.plus(self.longest_proof())).await?;
+        self.forget_sessions(user, now).await;
+        Ok(())
+    }
+
+    /// The list of sessions only tells: what was ended is, whatever stands there.
+    async fn forget_sessions(&self, user: &UserKey, now: UnixMillis) {
+        let forgotten = documents::change_presence(self.store.as_ref(), user, |presence| {
+            presence.sessions.retain(|session| session.started >= now);
+        });
+        if let Err(error) = forgotten.await {
+            tracing::warn!(%error, "sessions that were ended stay in their user's list");
+        }
     }
 
     /// Whom an act is about: not the administrator, and not without the audit log.

@@ -6,6 +6,8 @@
 
 mod acts;
 mod codes;
+mod export;
+mod import;
 mod presence;
 mod settings;
 mod tokens;
@@ -17,6 +19,7 @@ use arc_swap::ArcSwap;
 
 pub use self::{
     codes::{EmergencyCodes, Invitation},
+    import::{BadCell, Imported, Importing, Told},
     presence::SessionRow,
     settings::{ExemptionTyped, Settings},
     tokens::{NewToken, TokenRow, TokenState},
@@ -58,6 +61,12 @@ pub enum Failure {
         /// What was typed.
         found: String,
     },
+    /// What was given is no list of users.
+    #[error("the list cannot be read: {0}")]
+    BadList(String),
+    /// Nobody listens any more to what becomes of it.
+    #[error("the rest was not done: whoever asked is gone")]
+    Abandoned,
     /// There is no such authenticator.
     #[error("this user has no authenticator with that id")]
     NoAuthenticator,
@@ -92,6 +101,8 @@ impl Failure {
             Self::BadName(..) => "give the name as it is typed at the login".to_owned(),
             Self::OwnAccount => "ask another administrator".to_owned(),
             Self::BadSetting { .. } => "nothing was changed".to_owned(),
+            Self::BadList(_) => "nothing was changed; docs/import.md shows what a list looks like".to_owned(),
+            Self::Abandoned => "the same list again goes on where it was".to_owned(),
             Self::NoAuthenticator => "`sluis user show NAME` lists them".to_owned(),
             Self::NoToken => "`sluis token list` shows them".to_owned(),
             Self::Administrator => "ask somebody with the right `admin`".to_owned(),

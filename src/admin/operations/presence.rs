@@ -25,7 +25,8 @@ pub struct SessionRow {
 }
 
 impl Operations {
-    /// Where a user is logged in, oldest first. `live` knows what has been revoked.
+    /// Where a user is logged in, oldest first. `live` knows what has been revoked; without it,
+    /// one that a takeover ended may be among them.
     ///
     /// # Errors
     /// When there is no such user, or the store fails.
@@ -33,7 +34,7 @@ impl Operations {
         &self,
         typed: &str,
         realm: Option<&str>,
-        live: &Live,
+        live: Option<&Live>,
     ) -> Result<Vec<SessionRow>, Failure> {
         let user = self.find(typed, realm).await?;
         self.met(&user).await?;
@@ -42,7 +43,7 @@ impl Operations {
         let standing = presence
             .sessions
             .into_iter()
-            .filter(|record| record.until > now && live.record_stands(&user, record));
+            .filter(|record| record.until > now && live.is_none_or(|live| live.record_stands(&user, record)));
         let row = |record: crate::model::SessionRecord| SessionRow {
             app: record.app.to_string(),
             device: record.device.to_string(),

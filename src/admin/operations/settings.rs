@@ -114,7 +114,8 @@ impl Operations {
 
 /// Settings that can be.
 #[expect(clippy::option_option, reason = "left out is not null (RFC 7396)")]
-struct Read {
+#[derive(Default)]
+pub(super) struct Read {
     email: Option<Option<String>>,
     number: Option<Option<String>>,
     language: Option<Option<String>>,
@@ -125,7 +126,7 @@ struct Read {
 }
 
 impl Read {
-    fn of(typed: &Settings, now: UnixMillis) -> Result<Self, Failure> {
+    pub(super) fn of(typed: &Settings, now: UnixMillis) -> Result<Self, Failure> {
         Ok(Self {
             email: typed.email.as_ref().map(|t| some(t, email)).transpose()?,
             number: typed.number.as_ref().map(|t| some(t, number)).transpose()?,
@@ -141,7 +142,7 @@ impl Read {
         })
     }
 
-    fn applied(&self, kept: &Profile) -> Profile {
+    pub(super) fn applied(&self, kept: &Profile) -> Profile {
         Profile {
             email: self.email.clone().unwrap_or_else(|| kept.email.clone()),
             number: self.number.clone().unwrap_or_else(|| kept.number.clone()),
@@ -153,15 +154,28 @@ impl Read {
             ..kept.clone()
         }
     }
+
+    /// Both, of which no two say something about the same.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            email: self.email.or(other.email),
+            number: self.number.or(other.number),
+            language: self.language.or(other.language),
+            networks: self.networks.or(other.networks),
+            preferred: self.preferred.or(other.preferred),
+            exemption: self.exemption.or(other.exemption),
+            role: self.role.or(other.role),
+        }
+    }
 }
 
-struct Difference {
+pub(super) struct Difference {
     what: &'static str,
     /// Sessions that have begun could go on with what no longer holds.
-    voids: bool,
+    pub(super) voids: bool,
 }
 
-fn differences(old: &Profile, new: &Profile, now: UnixMillis) -> Vec<Difference> {
+pub(super) fn differences(old: &Profile, new: &Profile, now: UnixMillis) -> Vec<Difference> {
     let shorter = old.terms(now).exempt_until > new.terms(now).exempt_until;
     [
         ("email", old.email != new.email, false),

@@ -5,10 +5,7 @@ use std::collections::HashSet;
 use super::{Place, Reader};
 use crate::{
     base::{keyring::MIN_MASTER_BYTES, secret::SecretBytes},
-    config::{
-        Secrets,
-        raw::{Key, KeyReference},
-    },
+    config::raw::{Key, KeyReference},
 };
 
 const ALLOWED: &str =
@@ -61,8 +58,11 @@ fn text_of(
         Key::Reference(KeyReference::File(file)) => {
             let place = place.key("file");
             let path = reader.directory.join(file);
-            if reader.secrets == Secrets::MayBeMissing && !path.exists() {
-                reader.missing_secret(&place, format!("{} is not here", path.display()));
+            if !path.exists() {
+                reader.report.depends_on(&path);
+                let path = path.display();
+                let text = format!("{path} is not here; `sluis keys generate --out {path}` makes a key");
+                reader.missing_secret(&place, text);
                 return None;
             }
             let bytes = reader.readable(file, &place)?;

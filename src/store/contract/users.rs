@@ -34,6 +34,12 @@ pub(crate) async fn users_are_listed_in_pages(store: SharedStore) {
     assert_eq!(names(store.list("ann", None, 100).await.unwrap()), ["anna", "hanna"]);
     assert_eq!(names(store.list("%", None, 100).await.unwrap()), ["100%"], "no wildcards");
     assert_eq!(names(store.list("_", None, 100).await.unwrap()), ["a_b"]);
+    for (part, found) in
+        [("na", &["anna", "hanna"][..]), ("oë", &["zoë"][..]), ("hanna", &["hanna"][..]), ("annas", &[][..])]
+    {
+        assert_eq!(names(store.list(part, None, 100).await.unwrap()), found, "{part}");
+    }
+    assert_eq!(names(store.list("n", Some(&user("anna")), 1).await.unwrap()), ["hanna"]);
     let page = store.list("", Some(&user("anna")), 2).await.unwrap();
     assert_eq!(names(page), ["bram", "hanna"]);
     assert!(store.list("", Some(&user("zoë")), 2).await.unwrap().is_empty());

@@ -88,6 +88,7 @@ impl Upkeep for Redis {
     }
 
     async fn prune(&self, now: UnixMillis) -> StoreResult<usize> {
+        self.names.tidy();
         let mut gone = 0_usize;
         for shard in 0..self.backend.set.shards() {
             while let Some(more) = self.prune_some(shard, now).await? {

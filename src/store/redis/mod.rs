@@ -10,7 +10,7 @@
 //! SECURITY.md), not read or make one. Must never wait without a limit.
 //!
 //! Where is what: `data_set` the marker, names and sealing, `record` what is inside the boxes, `scripts` and `lua/` the
-//! atomic steps, `backend` read and replace, `users`, `devices` and `care` the verbs, `shard` what the
+//! atomic steps, `backend` read and replace, `users`, `devices` and `care` the verbs, `names` the search, `shard` what the
 //! feed needs, `link` connections, `failure` what it means when
 //! there is no answer, `routes` who is the master, `sentinels` what
 //! they say of it, `dial` one connection, `checks` what is looked at at the start.
@@ -24,6 +24,7 @@ mod dial;
 mod documents;
 mod failure;
 mod link;
+mod names;
 mod portable;
 mod record;
 mod routes;
@@ -40,7 +41,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use self::{backend::Backend, link::Link, shard::RedisShard};
+use self::{backend::Backend, link::Link, names::Names, shard::RedisShard};
 use super::{
     RevocationSink, SharedStore, StoreError, StoreResult,
     feed::{Completion, Feed, Position, Shard},
@@ -213,7 +214,12 @@ impl Opened {
 
     /// The store of a replica that lets people pass: it follows the feed.
     pub fn with_feed(self, feed: Arc<dyn Follow>) -> SharedStore {
-        Arc::new(Redis { backend: self.backend, feed, keyring: Mutex::new(self.keyring) })
+        Arc::new(Redis {
+            backend: self.backend,
+            feed,
+            names: Names::default(),
+            keyring: Mutex::new(self.keyring),
+        })
     }
 
     /// The store of somebody who lets nobody pass (a command on the command line): others are waited for, nothing is
@@ -221,7 +227,12 @@ impl Opened {
     pub fn without_feed(self) -> SharedStore {
         let patience = self.backend.config.timeout.saturating_add(LONGEST_LEASE);
         let feed = Arc::new(Onlooker { shards: self.shards, patience });
-        Arc::new(Redis { backend: self.backend, feed, keyring: Mutex::new(self.keyring) })
+        Arc::new(Redis {
+            backend: self.backend,
+            feed,
+            names: Names::default(),
+            keyring: Mutex::new(self.keyring),
+        })
     }
 }
 
@@ -280,6 +291,7 @@ impl Follow for Onlooker {
 struct Redis {
     backend: Arc<Backend>,
     feed: Arc<dyn Follow>,
+    names: Names,
     /// Under which the data set's secret is.
     keyring: Mutex<Arc<Keyring>>,
 }

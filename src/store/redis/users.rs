@@ -1,17 +1,22 @@
 //! Users: met, counted, blocked, reset; their authenticators and attempts. One record for each.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
+use futures_util::{StreamExt, stream::FuturesOrdered};
 
 use super::{
     Redis,
     backend::{Backend, Change, Kept, Page, Write, unreadable},
     data_set::{Key, Place},
+    names,
     record::Person,
 };
 use crate::{
-    base::clock::UnixMillis,
+    base::clock::{Stopwatch, UnixMillis},
     model::{Authenticator, AuthenticatorId, MethodSet, Revocation, UserKey},
     store::{
         Added, AttemptState, Attempts, Enrolments, NewAuthenticator, Spare, StoreError, StoreResult,
@@ -33,9 +38,11 @@ impl Redis {
         mut decide: impl FnMut(&mut Person) -> (T, Option<Written>),
     ) -> StoreResult<(T, Option<(usize, Position)>)> {
         let place = self.backend.set.user(user);
+        let mut is_met = false;
         let changed = self.backend.change(&place, durable, |kept| {
             let mut person = person(kept, user)?;
             let (answer, written) = decide(&mut person);
+            is_met = person.first_seen_at.is_some();
             Ok(match written {
                 None => Change::Keep(answer),
                 Some(Written { announce }) => {
@@ -44,7 +51,40 @@ impl Redis {
             })
         });
         let (answer, position) = changed.await?;
+        if is_met {
+            self.names.met(user);
+        }
         Ok((answer, position.map(|position| (place.shard, position))))
+    }
+}
+
+impl Redis {
+    /// Opens every record, and keeps the names for the next search. Not on a thread that serves requests.
+    async fn read_all(
+        &self,
+        part: &str,
+        after: Option<&UserKey>,
+        limit: usize,
+    ) -> StoreResult<Vec<UserRecord>> {
+        let backend = Arc::clone(&self.backend);
+        let (part, after) = (part.to_owned(), after.cloned());
+        let began = Stopwatch::start();
+        self.names.begin();
+        let work = async move {
+            let (mut found, mut names) = (BTreeMap::new(), BTreeSet::new());
+            for shard in 0..backend.set.shards() {
+                let matching = |page| {
+                    matching(&backend, shard, page, &part, after.as_ref(), limit, &mut found, &mut names)
+                };
+                backend.each(shard, Key::Users, matching).await?;
+            }
+            Ok((found.into_values().collect(), names))
+        };
+        let handle = self.backend.link.handle().clone();
+        let read = tokio::task::spawn_blocking(move || handle.block_on(work)).await;
+        let (found, names) = read.unwrap_or_else(|_| Err(StoreError("the list was cut short".to_owned())))?;
+        self.names.end(names, began);
+        Ok(found)
     }
 }
 
@@ -203,22 +243,26 @@ impl Users for Redis {
         Ok(self.person(user).await?.and_then(|person| person.record()))
     }
 
-    /// Opens every record: names are sealed, so there is no order in the backend. Not on a thread that serves requests.
     async fn list(&self, part: &str, after: Option<&UserKey>, limit: usize) -> StoreResult<Vec<UserRecord>> {
-        let backend = Arc::clone(&self.backend);
-        let (part, after) = (part.to_owned(), after.cloned());
-        let work = async move {
-            let mut found = BTreeMap::new();
-            for shard in 0..backend.set.shards() {
-                let matching =
-                    |page| matching(&backend, shard, page, &part, after.as_ref(), limit, &mut found);
-                backend.each(shard, Key::Users, matching).await?;
+        let mut found = self.names.search(part, after, limit);
+        if found.is_none() {
+            let _turn = self.names.reading.lock().await;
+            // Somebody else may have read them meanwhile.
+            found = self.names.search(part, after, limit);
+            if found.is_none() {
+                return self.read_all(part, after, limit).await;
             }
-            Ok(found.into_values().collect())
-        };
-        let handle = self.backend.link.handle().clone();
-        let listed = tokio::task::spawn_blocking(move || handle.block_on(work));
-        listed.await.unwrap_or_else(|_| Err(StoreError("the list was cut short".to_owned())))
+        }
+        let found = found.unwrap_or_default();
+        let mut asked = FuturesOrdered::new();
+        for user in &found {
+            asked.push_back(self.person(user));
+        }
+        let mut records = Vec::with_capacity(found.len());
+        while let Some(person) = asked.next().await {
+            records.extend(person?.and_then(|person| person.record()));
+        }
+        Ok(records)
     }
 
     async fn reset(&self, user: &UserKey, now: UnixMillis, until: UnixMillis) -> StoreResult<usize> {
@@ -269,7 +313,9 @@ fn void(person: &mut Person, now: UnixMillis, until: UnixMillis) -> Revocation {
     Revocation::User { user: person.user.clone(), before, until }
 }
 
-/// Keeps those of a page that are wanted, and of all so far the first `limit`.
+/// Keeps those of a page that are wanted, of all so far the first `limit`; and the names of all who were met, as long as
+/// they are not too many.
+#[expect(clippy::too_many_arguments, reason = "what a page is looked through for, and what comes of it")]
 fn matching(
     backend: &Backend,
     shard: usize,
@@ -278,15 +324,17 @@ fn matching(
     after: Option<&UserKey>,
     limit: usize,
     found: &mut BTreeMap<UserKey, UserRecord>,
+    names: &mut BTreeSet<UserKey>,
 ) -> StoreResult<()> {
     for (field, raw) in page {
         let place = Place { shard, key: Key::Users, field };
         let plain = backend.open(&place, &raw)?;
         let person = Person::read(plain.expose()).ok_or_else(|| unreadable(Key::Users))?;
-        if !person.user.name.as_str().contains(part) || after.is_some_and(|after| person.user <= *after) {
-            continue;
+        let Some(record) = person.record() else { continue };
+        if names.len() <= names::MOST {
+            names.insert(record.user.clone());
         }
-        if let Some(record) = person.record() {
+        if record.user.name.as_str().contains(part) && after.is_none_or(|after| record.user > *after) {
             found.insert(record.user.clone(), record);
         }
         while found.len() > limit {

@@ -9,14 +9,15 @@
 //!
 //! Must never hand out a connection, block a caller's runtime, or write a secret in the clear.
 //! Where is what: `lock` the claim on the file, `schema` pragmas and migrations, `worker` the threads and the
-//! group commit, `sealed` secrets at rest, `enrolments`, `users`, `feed` and `care` the verbs, `portable` the way in and
-//! out for a copy.
+//! group commit, `sealed` secrets at rest, `enrolments`, `users`, `feed` and `care` the verbs, `names` the search,
+//! `portable` the way in and out for a copy.
 
 mod care;
 mod documents;
 mod enrolments;
 mod feed;
 mod lock;
+mod names;
 mod portable;
 mod schema;
 mod sealed;

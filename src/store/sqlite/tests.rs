@@ -165,6 +165,23 @@ fn a_newer_schema_is_refused_and_left_alone() {
     assert_eq!(fs::read(file(&directory)).unwrap(), before);
 }
 
+/// Users of a file that an earlier version made are found by a part of their name.
+#[tokio::test]
+async fn names_of_an_earlier_schema_are_searched() {
+    let (store, directory) = fresh();
+    store.note_seen(&user("hanna"), true, NOW).await.unwrap();
+    drop(store);
+    let db = Connection::open(file(&directory)).unwrap();
+    db.execute_batch("DROP TABLE user_name_parts; DROP TABLE user_names; PRAGMA user_version = 3;").unwrap();
+    drop(db);
+    let store = open(&file(&directory), ring(&[1])).unwrap();
+    store.note_seen(&user("joanna"), true, NOW).await.unwrap();
+    for part in ["anna", "na", "n"] {
+        let found = store.list(part, None, 9).await.unwrap();
+        assert_eq!(found.iter().map(|r| r.user.name.as_str()).collect::<Vec<_>>(), ["hanna", "joanna"]);
+    }
+}
+
 #[test]
 fn what_is_not_ours_is_refused_and_left_alone() {
     let directory = TempDir::new().unwrap();

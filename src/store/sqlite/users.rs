@@ -3,7 +3,13 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Sqlite, StoreResult, feed::Feed, millis, signed, unsigned};
+use super::{
+    Sqlite, StoreResult,
+    feed::Feed,
+    millis,
+    names::{self, COLUMNS},
+    signed, unsigned,
+};
 use crate::{
     base::clock::UnixMillis,
     model::{Realm, Revocation, UserKey, UserName},
@@ -31,7 +37,9 @@ impl Users for Sqlite {
         let user = user.clone();
         self.read(move |db| {
             let found = db
-                .prepare_cached(&format!("{RECORD} AND realm = ?1 AND name = ?2"))?
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM users WHERE first_seen_at IS NOT NULL AND realm = ?1 AND name = ?2"
+                ))?
                 .query_row([user.realm.as_str(), user.name.as_str()], record)
                 .optional()?;
             Ok(found)
@@ -41,18 +49,7 @@ impl Users for Sqlite {
 
     async fn list(&self, part: &str, after: Option<&UserKey>, limit: usize) -> StoreResult<Vec<UserRecord>> {
         let (part, after) = (part.to_owned(), after.cloned());
-        self.read(move |db| {
-            let (realm, name) = after.map_or((None, None), |k| (Some(k.realm), Some(k.name)));
-            let mut select = db.prepare_cached(&format!(
-                "{RECORD} AND instr(name, ?1) > 0 AND (?2 IS NULL OR (realm, name) > (?2, ?3))
-                  ORDER BY realm, name LIMIT ?4"
-            ))?;
-            let (realm, name) = (realm.as_ref().map(Realm::as_str), name.as_ref().map(UserName::as_str));
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let rows = select.query_map(params![part, realm, name, limit], record)?;
-            Ok(rows.collect::<rusqlite::Result<_>>()?)
-        })
-        .await
+        self.read(move |db| names::list(db, &part, after.as_ref(), limit)).await
     }
 
     async fn reset(&self, user: &UserKey, now: UnixMillis, until: UnixMillis) -> StoreResult<usize> {
@@ -125,7 +122,9 @@ pub(super) fn make_id_of(db: &Connection, user: &UserKey) -> rusqlite::Result<i6
     }
     db.prepare_cached("INSERT INTO users (realm, name) VALUES (?1, ?2)")?
         .execute([user.realm.as_str(), user.name.as_str()])?;
-    Ok(db.last_insert_rowid())
+    let id = db.last_insert_rowid();
+    names::add(db, id, user.name.as_str())?;
+    Ok(id)
 }
 
 /// A user's key from two columns.
@@ -134,12 +133,8 @@ pub(super) fn key(row: &Row<'_>, realm: usize, name: usize) -> rusqlite::Result<
     Ok(UserKey { realm: Realm::new(realm), name: UserName::canonical(name) })
 }
 
-/// Those who were met, not those who were only counted or reset.
-const RECORD: &str = "SELECT realm, name, blocked, first_seen_at, last_login_at, failures, wait_until,
-        (SELECT count(*) FROM authenticators WHERE user = users.id)
-   FROM users WHERE first_seen_at IS NOT NULL";
-
-fn record(row: &Row<'_>) -> rusqlite::Result<UserRecord> {
+/// A record from [`COLUMNS`].
+pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<UserRecord> {
     Ok(UserRecord {
         user: key(row, 0, 1)?,
         blocked: row.get(2)?,
