@@ -102,7 +102,8 @@ pub(super) fn one_line(text: &str) -> String {
         |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     let line: String = text.chars().map(|c| if breaks(c) { ' ' } else { c }).filter(|c| !turns(*c)).collect();
-    line.trim().to_owned()
+    // Nor an encoded word (RFC 2047) that would become something else where it is shown.
+    line.trim().replace("=?", "= ?")
 }
 
 fn header(name: &'static str, value: String) -> HeaderValue {

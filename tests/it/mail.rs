@@ -30,6 +30,8 @@ async fn known(sluis: &mut Sluis, name: &str, email: &str, language: &str) {
         Profile { email: Some(email.to_owned()), language: Some(language.to_owned()), ..Profile::default() };
     documents::change_profile(store.as_ref(), &user, |_| (Some(profile.clone()), ())).await.unwrap();
     drop(store);
+    // Its threads let go of the file in their own time.
+    std::fs::File::open(sluis.file("sluis.db.lock")).unwrap().lock().unwrap();
     sluis.restart();
 }
 
