@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use super::{Done, change_profile, choices, page};
 use crate::{
     audit::Event,
+    deliver::notices::{Notice, Who},
     factor::totp::authenticator_name,
     i18n::Language,
     model::{AuthenticatorId, Method, Profile, SessionId, SessionRecord},
@@ -75,6 +76,7 @@ pub(super) async fn sign_out_everywhere(visitor: &Visitor, live: &LiveSession) -
     let cookies = visitor.pages.admissions.end_everything(&visitor.visit.app, &session.user).await?;
     visitor.pages.metrics.app(&session.app).sessions_ended.inc();
     visitor.grant(&Event::UserSignedOut, &session.user, session.device).await?;
+    visitor.tell(Notice::SignedOut { by: Who::User }, &session.user);
     let html = page::everywhere(visitor.frame(), visitor.login_page()).render()?;
     Ok(Answer::Page(Page { status: StatusCode::OK, html, cookies, retry_after: None, leads_to_app: false }))
 }

@@ -11,6 +11,7 @@ use axum::{body::Body, http::StatusCode, response::Response};
 use super::{page, present};
 use crate::{
     audit::Event,
+    deliver::notices::{Notice, Who},
     model::{Authenticator, AuthenticatorId, Method, MethodSet},
     policy,
     session::standing::LiveSession,
@@ -81,16 +82,22 @@ async fn remove(visitor: &Visitor, body: Body) -> Result<Answer, Fault> {
     let spare = visitor.pages.store.remove_spare(user, id, counting).await?;
     visitor.pages.admissions.end_everything(app, user).await?;
     visitor.pages.metrics.app(&session.app).sessions_ended.inc();
-    let (event, page) = match spare {
-        Spare::Removed => {
-            (Event::AuthenticatorRemoved { method }, page::removed(visitor.frame(), visitor.login_page()))
-        }
+    let by = Who::User;
+    let (event, notice, page) = match spare {
+        Spare::Removed => (
+            Event::AuthenticatorRemoved { method },
+            Notice::AuthenticatorRemoved { method, by },
+            page::removed(visitor.frame(), visitor.login_page()),
+        ),
         // Removed by somebody else in this moment, or the last one by now: then all sessions have ended for nothing.
-        Spare::Last | Spare::Unknown => {
-            (Event::UserSignedOut, page::everywhere(visitor.frame(), visitor.login_page()))
-        }
+        Spare::Last | Spare::Unknown => (
+            Event::UserSignedOut,
+            Notice::SignedOut { by },
+            page::everywhere(visitor.frame(), visitor.login_page()),
+        ),
     };
     visitor.grant(&event, user, session.device).await?;
+    visitor.tell(notice, user);
     let html = page.render()?;
     Ok(Answer::Page(Page { status: StatusCode::OK, html, cookies, retry_after: None, leads_to_app: false }))
 }
