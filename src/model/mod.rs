@@ -1,5 +1,6 @@
 //! The vocabulary that all parts use: plain values without I/O.
 
+pub mod agent;
 pub mod email;
 pub mod ids;
 pub mod method;

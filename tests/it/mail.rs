@@ -83,11 +83,18 @@ async fn what_happens_to_an_account_is_told_in_its_language() {
         }
     }
 
+    let token = second.get("/.sluis/me").await.field("token");
+    let out = second.post("/.sluis/me", &[("token", &token), ("do", "sign-out-everywhere")]).await;
+    assert_eq!(out.status, StatusCode::OK, "{out:?}");
+    let came = server.message();
+    assert_eq!(subject(&came), "U bent overal uitgelogd – Care records");
+    assert!(came["text"].as_str().unwrap().contains("Door: u, toen u was ingelogd\n"), "{came}");
+
     assert!(sluis.cli(&["user", "reset", "anna", "--yes"]).status.success());
     let came = server.message();
     assert_eq!(subject(&came), "Uw tweede factor is gereset – Care records");
     assert!(came["text"].as_str().unwrap().contains("Door: een beheerder\n"), "{came}");
-    until(&sluis, "sluis_mail_total{outcome=\"sent\"}", 3.0).await;
+    until(&sluis, "sluis_mail_total{outcome=\"sent\"}", 4.0).await;
     assert!(!sluis.process.said().contains("anna@example.nl"), "no address in the log");
 }
 

@@ -7,7 +7,6 @@
 //! What a message must never have: a secret other than the activation code it is for, a name that its user or a visitor
 //! made up (of an authenticator, of a browser), an address made from what a request said.
 
-mod browser;
 mod words;
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
@@ -26,7 +25,7 @@ use crate::{
     config::{App, Mail},
     i18n::Language,
     metrics::{MailOutcome, Metrics},
-    model::{Method, Profile, Role, UserKey},
+    model::{Method, Profile, Role, UserKey, agent},
     store::{SharedStore, StoreResult, documents},
 };
 
@@ -121,8 +120,8 @@ impl Scene {
 
     /// With this `User-Agent`, of which only the well-known is told.
     #[must_use]
-    pub fn with(self, agent: &str) -> Self {
-        Self { browser: browser::named(agent), ..self }
+    pub fn with(self, user_agent: &str) -> Self {
+        Self { browser: agent::named(user_agent), ..self }
     }
 }
 
