@@ -11,13 +11,15 @@
     reason = "a measurement that cannot go on ends"
 )]
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use sluis::{
-    base::{clock::UnixMillis, keyring::Keyring, random::SystemRandom, secret::SecretBytes},
+    base::{
+        clock::{Stopwatch, UnixMillis},
+        keyring::Keyring,
+        random::SystemRandom,
+        secret::SecretBytes,
+    },
     model::{Realm, UserKey, UserName},
     store::{SharedStore, sqlite},
 };

@@ -325,7 +325,10 @@ const SAVE_AS: &str = "save it as \"CSV UTF-8\"";
 mod tests {
     use super::*;
 
-    fn read(text: impl AsRef<[u8]>) -> Result<Vec<Result<(u64, String), Vec<BadCell>>>, String> {
+    /// A row: its line and what it says, or what is wrong with it.
+    type Row = Result<(u64, String), Vec<BadCell>>;
+
+    fn read(text: impl AsRef<[u8]>) -> Result<Vec<Row>, String> {
         let mut sheet = Sheet::open(text.as_ref(), None, UnixMillis(0)).map_err(|e| e.to_string())?;
         let mut rows = Vec::new();
         while let Some(row) = sheet.next().map_err(|e| e.to_string())? {
