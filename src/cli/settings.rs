@@ -15,10 +15,20 @@ use crate::admin::{
 };
 
 #[derive(clap::Args)]
-#[group(multiple = true, required = true)]
 pub struct Set {
     #[command(flatten)]
     pub one: One,
+    #[command(flatten)]
+    what: What,
+    /// Why, for the audit log, and for the exemption
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+/// One of them at least.
+#[derive(clap::Args)]
+#[group(multiple = true, required = true)]
+struct What {
     /// Where messages go
     #[arg(long, value_name = "ADDRESS")]
     email: Option<String>,
@@ -37,9 +47,6 @@ pub struct Set {
     /// No second factor is asked before this moment, like 2027-01-31T17:00:00Z; needs a reason
     #[arg(long, value_name = "MOMENT", requires = "reason")]
     exempt_until: Option<String>,
-    /// Why, for the audit log, and for the exemption
-    #[arg(long)]
-    reason: Option<String>,
     /// Take away what is set; can stand there several times
     #[arg(long, value_name = "FIELD")]
     clear: Vec<Field>,
@@ -59,17 +66,17 @@ impl Set {
     fn settings(&self) -> Settings {
         let given = |text: &Option<String>| text.clone().map(Some);
         let reason = self.reason.clone().unwrap_or_default();
-        let exemption = self.exempt_until.clone().map(|until| Some(ExemptionTyped { until, reason }));
+        let exemption = self.what.exempt_until.clone().map(|until| Some(ExemptionTyped { until, reason }));
         let mut settings = Settings {
-            email: given(&self.email),
-            number: given(&self.number),
-            language: given(&self.language),
-            networks: self.networks.clone().map(|list| vec![list]),
-            preferred: given(&self.preferred),
+            email: given(&self.what.email),
+            number: given(&self.what.number),
+            language: given(&self.what.language),
+            networks: self.what.networks.clone().map(|list| vec![list]),
+            preferred: given(&self.what.preferred),
             exemption,
             role: None,
         };
-        for field in &self.clear {
+        for field in &self.what.clear {
             match field {
                 Field::Email => settings.email = Some(None),
                 Field::Number => settings.number = Some(None),

@@ -28,21 +28,8 @@ pub struct Profile {
     pub invite: Option<Invite>,
     /// Emergency codes that were made and not used yet.
     pub emergency: Vec<Sealed>,
-    /// What this user may do at the administrators' pages.
+    /// What this user may do for others.
     pub role: Option<Role>,
-    /// The password at the administrators' pages, hidden.
-    pub password: Option<PasswordHash>,
-}
-
-/// A password as `argon2` hides it (PHC string). It is no secret like the password, and is not printed all the same.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PasswordHash(pub String);
-
-impl fmt::Debug for PasswordHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PasswordHash")
-    }
 }
 
 impl Profile {

@@ -138,7 +138,7 @@ fn e1_init_asks_at_a_terminal() {
     let mut terminal = File::from(master);
     let mut shown = String::new();
     for (question, answer) in [
-        ("call the app? [App] ", "Zorg: \"De Linde\""),
+        ("call the app? [App] ", "Zorg \"De Linde\""),
         ("host name do they reach it? ", "ecd.example.org"),
         ("http://127.0.0.1:8000? ", "http://127.0.0.1:8000"),
         ("login form post to? [/login] ", ""),
@@ -167,7 +167,7 @@ fn e1_init_asks_at_a_terminal() {
     let checked = sluis(&["check", "--config", &config]);
     let said = text(&checked.stdout);
     assert!(checked.status.success(), "{}", text(&checked.stderr));
-    for part in ["Zorg: \"De Linde\"", "ecd.example.org", "JSESSIONID", "/bye", "/js/*"] {
+    for part in ["Zorg \"De Linde\"", "ecd.example.org", "JSESSIONID", "/bye", "/js/*"] {
         assert!(said.contains(part), "{part}: {said}");
     }
 }

@@ -356,7 +356,8 @@ async fn i10_acknowledged_enrolments_survive_kill_9() {
         let token = page.field("token");
         let pid = sluis.process.id();
         // The kill comes at a moment that differs each round, from before to after the answer.
-        let delay = Duration::from_micros(round * 173 % 6000);
+        // Close together at first, then up to a tenth of a second: also where a disk takes its time.
+        let delay = Duration::from_micros(round * round * 40);
         let killer = std::thread::spawn(move || {
             std::thread::park_timeout(delay);
             let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();

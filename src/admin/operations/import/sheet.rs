@@ -82,6 +82,7 @@ pub(super) struct Row {
 /// A list that is being read.
 pub(super) struct Sheet<'a> {
     rows: csv::Reader<&'a [u8]>,
+    lines: Lines<'a>,
     columns: Vec<Column>,
     record: csv::StringRecord,
     now: UnixMillis,
@@ -110,7 +111,8 @@ impl<'a> Sheet<'a> {
         if !rows.read_record(&mut header).map_err(|error| Failure::BadList(error.to_string()))? {
             return Err(Failure::BadList("it is empty; its first line must name the columns".to_owned()));
         }
-        Ok(Self { columns: columns(&header)?, rows, record: csv::StringRecord::new(), now })
+        let lines = Lines { file, at: 0, line: 1 };
+        Ok(Self { columns: columns(&header)?, rows, lines, record: csv::StringRecord::new(), now })
     }
 
     /// The next line that says something; every fault in it.
@@ -122,7 +124,7 @@ impl<'a> Sheet<'a> {
             }
             // Spreadsheets leave lines of nothing but separators.
             if self.record.iter().any(|cell| !cell.trim().is_empty()) {
-                let line = self.record.position().map_or(0, csv::Position::line);
+                let line = self.lines.of(self.record.position().map_or(0, csv::Position::byte));
                 return Ok(Some(self.row(line)));
             }
         }
@@ -231,6 +233,29 @@ fn fault(line: u64, column: Column, typed: &str, failure: &Failure) -> BadCell {
     match failure {
         Failure::BadSetting { why, found, .. } => BadCell::new(line, column, found, *why),
         other => BadCell::new(line, column, typed, other.to_string()),
+    }
+}
+
+/// In which line a place of the file is. The reader's own count takes the line feed of a CRLF for the next line's.
+struct Lines<'a> {
+    file: &'a [u8],
+    /// Counted up to here.
+    at: usize,
+    line: u64,
+}
+
+impl Lines<'_> {
+    /// The line of the record that begins at this byte, or behind line ends that follow it. Never asked for an earlier one.
+    fn of(&mut self, byte: u64) -> u64 {
+        let begin = usize::try_from(byte).unwrap_or(usize::MAX);
+        while let Some(byte) = self.file.get(self.at) {
+            if self.at >= begin && !matches!(byte, b'\r' | b'\n') {
+                break;
+            }
+            self.line = self.line.saturating_add(u64::from(*byte == b'\n'));
+            self.at = self.at.saturating_add(1);
+        }
+        self.line
     }
 }
 
