@@ -209,7 +209,7 @@ impl Reloader {
         match self.lasting.store.rekey(Arc::clone(&next.keyring)).await {
             Ok(Rekeyed::Done { .. }) => Ok(()),
             Ok(Rekeyed::Needed { secrets }) => Err(fault(format!(
-                "{secrets} authenticators in the store are sealed by a key that is no longer in the list and would be \
+                "{secrets} secrets in the store are sealed by a key that is no longer in the list and would be \
                  lost; allowed: the new key in front of the one in use, which can go once that was loaded"
             ))),
             Err(error) => Err(fault(error.to_string())),

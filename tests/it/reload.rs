@@ -228,11 +228,11 @@ async fn keys_rotate_without_a_restart() {
     let only_new = format!("- file: \"{}\"", new.display());
     let both = format!("{only_new}\n  {only_old}");
 
-    // In one step everything would be lost: refused.
+    // In one step everything would be lost, the authenticator and what else is kept of her: refused.
     sluis.edit(&only_old, &only_new);
     sluis.process.signal("HUP");
     sluis.await_reloads("refused", 1.0).await;
-    let lost = "1 authenticators in the store are sealed by a key that is no longer in the list";
+    let lost = "2 secrets in the store are sealed by a key that is no longer in the list";
     sluis.process.await_line("the refusal", |line| line.contains(lost).then_some(()));
     assert_eq!(browser.get("/").await.status, StatusCode::OK);
 

@@ -77,7 +77,7 @@ pub enum OpenError {
     },
     /// None of the keys opens it.
     #[error(
-        "{} was sealed with a key that is not in the configuration ({secrets} authenticators would be lost): put \
+        "{} was sealed with a key that is not in the configuration ({secrets} secrets would be lost): put \
          that key back behind the new ones", .path.display()
     )]
     WrongKey {
