@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     control,
-    operations::{By, Failure, Operations, State},
+    operations::{By, Failure, Importing, Operations, State, Told},
     probes::{self, Health},
 };
 use crate::{
@@ -21,8 +21,8 @@ use crate::{
     base::{clock::ManualClock, clock::UnixMillis, random::SystemRandom, secret::SecretBytes},
     config::{App, sample},
     metrics::Metrics,
-    model::{Authenticator, AuthenticatorId, Method, Realm, Revocation, UserKey, UserName},
-    store::{AttemptState, NewAuthenticator, RevocationSink, SharedStore, memory},
+    model::{Authenticator, AuthenticatorId, Method, Profile, Realm, Revocation, Role, UserKey, UserName},
+    store::{AttemptState, NewAuthenticator, RevocationSink, SharedStore, documents, memory},
     throttle,
 };
 
@@ -145,6 +145,32 @@ async fn a_list_is_paged_and_searched() {
     let rest = operations.list("", Some(&key("bram")), 2).await.unwrap();
     assert_eq!((names(&rest), rest.more), (vec!["hanna".to_owned()], false));
     assert_eq!(names(&operations.list("nna", None, 9).await.unwrap()), ["anna", "hanna"]);
+}
+
+/// The help desk changes no administrator, and nobody themselves, by a list either.
+#[tokio::test]
+async fn a_list_reaches_no_further_than_whoever_brings_it() {
+    let store = memory::open();
+    let admin = Profile { role: Some(Role::Admin), ..Profile::default() };
+    documents::change_profile(store.as_ref(), &key("boss"), |_| (Some(admin.clone()), ())).await.unwrap();
+    let operations = operations(&store, vec![app("ecd", "zorg")]);
+    let own = key("desk");
+    let by = By { own: Some(&own), is_helpdesk: true, ..by("desk") };
+    let (tell, mut told) = tokio::sync::mpsc::channel(64);
+    let list = b"name,email\nboss,a@example.nl\ndesk,b@example.nl\nanna,c@example.nl\n";
+    let how = Importing { skip_bad: true, ..Importing::default() };
+    operations.import(list, &how, &by, &tell).await.unwrap();
+    drop(tell);
+    let (mut bad, mut done) = (Vec::new(), None);
+    while let Some(word) = told.recv().await {
+        match word {
+            Told::Bad(cell) => bad.push(cell.line),
+            Told::Done(outcome) => done = Some(outcome),
+            _ => {}
+        }
+    }
+    assert_eq!((bad, done.map(|done| (done.new, done.bad, done.applied))), (vec![2, 3], Some((1, 2, true))));
+    assert_eq!(documents::profile(store.as_ref(), &key("boss")).await.unwrap(), admin);
 }
 
 async fn ask(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, request: &str) -> String {

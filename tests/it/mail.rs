@@ -98,6 +98,23 @@ async fn what_happens_to_an_account_is_told_in_its_language() {
     assert!(!sluis.process.said().contains("anna@example.nl"), "no address in the log");
 }
 
+/// An address that a list changes is told at the former one, too; who is new by it is told nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_list_changes_is_told_at_both_addresses() {
+    let (app, server) = (Demo::start(), Server::start(&json!({})));
+    let mut sluis = Sluis::start(&with_mail(app.address, server.port, ""));
+    known(&mut sluis, "anna", "anna@example.nl", "en").await;
+    assert!(sluis.cli(&["user", "set", "anna", "--language", "en"]).status.success(), "known by now");
+    let list = sluis.file("list.csv");
+    std::fs::write(&list, "name,email\nbram,bram@example.nl\nanna,new@example.nl\n").unwrap();
+    let out = sluis.cli(&["user", "import", list.to_str().unwrap()]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let mut told: Vec<String> = (0..2).map(|_| server.message()["to"].to_string()).collect();
+    told.sort();
+    assert_eq!(told, ["[\"anna@example.nl\"]", "[\"new@example.nl\"]"]);
+    until(&sluis, "sluis_mail_total{outcome=\"sent\"}", 2.0).await;
+}
+
 /// Whoever types wrong codes after a right password is reported to the account's owner, once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_codes_are_told_to_the_owner_of_the_account() {

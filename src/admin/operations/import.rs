@@ -233,6 +233,9 @@ impl Operations {
             return bad("anybody but yourself: another administrator must do that".to_owned());
         }
         let profile = documents::profile(self.store.as_ref(), &user).await?;
+        if by.is_helpdesk && profile.role.is_some() {
+            return bad("nobody who is an administrator: ask somebody with the right `admin`".to_owned());
+        }
         let edited = row.settings.applied(&profile);
         let effect = match &kept {
             None => Effect::New,
@@ -285,10 +288,10 @@ impl Operations {
     async fn apply(&self, good: Good, by: &By<'_>) -> Result<Effect, Failure> {
         let Good { user, settings, blocked } = good;
         let now: UnixMillis = self.clock.now();
-        let changed = documents::change_profile(self.store.as_ref(), &user, |kept| {
+        let (changed, former) = documents::change_profile(self.store.as_ref(), &user, |kept| {
             let edited = settings.applied(kept);
             let changed = differences(kept, &edited, now);
-            (Some(edited).filter(|edited| edited != kept), changed)
+            (Some(edited).filter(|edited| edited != kept), (changed, kept.email.clone()))
         })
         .await?;
         // A login notes its user and then reads the settings: whoever is not known by now reads the new ones.
@@ -311,6 +314,9 @@ impl Operations {
             Some(_) => Effect::Changed,
         };
         self.record(&Event::UserChanged { what: IMPORTED }, Some(&user), by).await?;
+        if effect == Effect::Changed {
+            self.tell_of_contact(&user, &changed, former);
+        }
         Ok(effect)
     }
 }

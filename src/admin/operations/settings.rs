@@ -94,13 +94,14 @@ impl Operations {
         for change in &changed {
             self.record(&Event::UserChanged { what: change.what }, Some(&user), by).await?;
         }
-        let has = |what| changed.iter().any(|change| change.what == what);
-        self.tell_of_contact(&user, has("email"), has("number"), former);
+        self.tell_of_contact(&user, &changed, former);
         self.show(user.name.as_str(), Some(user.realm.as_str())).await
     }
 
     /// An address that was changed by somebody who should not have is told at the former one, too.
-    fn tell_of_contact(&self, user: &UserKey, email: bool, number: bool, former: Option<String>) {
+    pub(super) fn tell_of_contact(&self, user: &UserKey, changed: &[Difference], former: Option<String>) {
+        let has = |what| changed.iter().any(|change| change.what == what);
+        let (email, number) = (has("email"), has("number"));
         if !email && !number {
             return;
         }
