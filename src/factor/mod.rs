@@ -59,6 +59,14 @@ impl Proof {
     }
 }
 
+#[cfg(test)]
+impl EmergencyProof {
+    /// The same.
+    pub(crate) fn for_test(user: UserKey) -> Self {
+        Self { user }
+    }
+}
+
 /// Why a code was wrong, as far as that helps an honest user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hint {

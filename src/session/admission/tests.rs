@@ -1,3 +1,5 @@
+mod meanwhile;
+
 use super::{super::testing::*, cookies::DEVICE_RENEWED_AFTER, *};
 use crate::{
     config::app::Then,

@@ -178,6 +178,22 @@ impl Horizon {
 
 #[cfg(test)]
 impl Lookout {
+    /// One that is asked so many times before it goes blind.
+    pub(crate) fn clear_for(looks: u64) -> Self {
+        struct Counting(AtomicU64);
+        impl crate::base::clock::Monotonic for Counting {
+            fn ticks(&self) -> Ticks {
+                Ticks(self.0.fetch_add(1, Ordering::SeqCst))
+            }
+            fn sleep(&self, _: Duration) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+                Box::pin(std::future::pending())
+            }
+        }
+        let horizon = Horizon::new(1, Duration::ZERO, Arc::new(Counting(AtomicU64::new(0))));
+        horizon.clear_until.store(looks, Ordering::Release);
+        Self(Some(horizon))
+    }
+
     /// One that always sees the same.
     pub(crate) fn showing(sight: Sight) -> Self {
         struct Still;
