@@ -201,6 +201,15 @@ impl Drop for Link {
 #[derive(Default)]
 pub(super) struct Waiter(AsyncMutex<Option<(RedisAddress, Wire)>>);
 
+impl Waiter {
+    /// Lets go of the connection, unless somebody waits on it now: that one hears for itself when it is dead.
+    pub fn hang_up(&self) {
+        if let Ok(mut own) = self.0.try_lock() {
+            *own = None;
+        }
+    }
+}
+
 impl Inner {
     async fn call(&self, call: &Call) -> StoreResult<Value> {
         let _counted = self.metrics.ask();

@@ -120,8 +120,12 @@ impl Shard for RedisShard {
 
     async fn read(&self, after: Seq, wait: Duration) -> StoreResult<Read> {
         let args = vec![after.0.to_string().into_bytes(), AT_A_TIME.to_string().into_bytes()];
-        let (head, raw): (u64, Vec<RawEntry>) =
-            self.ask(Script::Range, &[Key::Head, Key::Feed], args).await?;
+        let asked = self.ask(Script::Range, &[Key::Head, Key::Feed], args).await;
+        if asked.is_err() {
+            // Who waits would not notice that the server is gone until somebody waits again.
+            self.waiter.hang_up();
+        }
+        let (head, raw): (u64, Vec<RawEntry>) = asked?;
         if head < after.0 || (raw.is_empty() && head > after.0) {
             return Ok(Read::Gap);
         }
