@@ -18,7 +18,7 @@ took() {
 
 if [ "${SLUIS_BENCH_BUILD:-1}" != 0 ]; then
     echo "building (with fat LTO: some minutes) …" >&2
-    cargo build --quiet --locked --profile dist --bin sluis --example bare_pingora --bench decision --bench users
+    cargo build --quiet --locked --profile dist --bin sluis --example bare_pingora --bench decision --bench revocations --bench users
     took "built the pair"
 fi
 set -- --bin "$target/dist" "$@"
@@ -42,7 +42,9 @@ took "compared"
 {
     printf '\n## Finding users by a part of their name\n\nA page of 100 on SQLite, median of 51; made by `benches/users.rs`.\n\n'
     cargo bench --quiet --locked --profile dist --bench users
+    printf '\n## With many revocations\n\nMedian of 101 rounds; made by `benches/revocations.rs`. The second pair is what a session pays once after each new revocation; without any there is no table to look into.\n\n'
+    cargo bench --quiet --locked --profile dist --bench revocations
 } >>benches/RESULTS.md
-took "searched users"
+took "searched users, and decided with revocations"
 benches/fleet.py --bin "$target/dist"
 took "measured several replicas"

@@ -38,6 +38,7 @@ mod proxy_protocol;
 mod real_apps;
 mod redis_servers;
 mod reload;
+mod revocations;
 mod rows;
 mod self_service;
 mod store_copy;

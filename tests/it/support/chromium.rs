@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use thirtyfour::{ChromeCapabilities, ChromiumLikeCapabilities, WebDriver, prelude::*};
@@ -13,8 +14,9 @@ use super::process::Process;
 pub struct Chromium {
     /// The window.
     pub driver: WebDriver,
+    pictures: AtomicUsize,
     _process: Process,
-    _profile: Profile,
+    profile: Profile,
 }
 
 /// What the window is like.
@@ -47,7 +49,7 @@ impl Chromium {
         let mut capabilities = DesiredCapabilities::chrome();
         prepare(&mut capabilities, look, profile.0.path());
         let driver = WebDriver::new(format!("http://127.0.0.1:{port}"), capabilities).await.unwrap();
-        Self { driver, _process: process, _profile: profile }
+        Self { driver, pictures: AtomicUsize::new(0), profile, _process: process }
     }
 
     /// Types into a field.
@@ -62,6 +64,18 @@ impl Chromium {
         let root = self.driver.find(By::Tag("html")).await.unwrap();
         self.driver.find(By::Css(css)).await.unwrap().click().await.unwrap();
         root.wait_until().stale().await.unwrap();
+        self.picture().await;
+    }
+
+    /// With `SLUIS_TEST_PICTURES=folder` each page that a button leads to is kept there, to be looked at.
+    async fn picture(&self) {
+        let Some(folder) = std::env::var_os("SLUIS_TEST_PICTURES").map(PathBuf::from) else { return };
+        let test = std::thread::current().name().unwrap_or("test").replace("::", ".");
+        let number = self.pictures.fetch_add(1, Ordering::Relaxed);
+        let browser = self.profile.0.path().file_name().unwrap().display().to_string();
+        let file = folder.join(format!("{test}-{browser}-{number:02}.png"));
+        std::fs::create_dir_all(&folder).unwrap();
+        self.driver.screenshot(&file).await.unwrap();
     }
 
     /// The visible text of the page.
