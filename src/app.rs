@@ -9,6 +9,7 @@ mod build;
 mod descriptors;
 pub mod doctor;
 mod files;
+mod front_desk;
 mod reload;
 mod replica;
 
@@ -27,6 +28,7 @@ use tokio::{
 pub use self::reload::Source;
 use self::{
     build::{Built, Lasting},
+    front_desk::FrontDesk,
     reload::{Listeners, Reloader, Why},
 };
 use crate::{
@@ -164,11 +166,16 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
         Arc::clone(&lasting.random),
     );
     let acts = Arc::new(acts.with_notices(Arc::clone(&lasting.notices)));
+    let front_desk = built.config.listen.admin.as_ref();
+    let front_desk =
+        front_desk.map(|admin| Arc::new(FrontDesk::open(&lasting, &built, &acts, admin.tls.is_none())));
+    let pages = front_desk.as_ref().map(|desk| desk.door()).unwrap_or_default();
     let listeners = Listeners {
         proxies: currents,
         settings: served.settings().clone(),
         certificates: served.certificates().cloned(),
         admin_certificates: admin.as_ref().and_then(|admin| admin.certificates().cloned()),
+        front_desk,
         operations: Some(Arc::clone(&acts)),
         health: Arc::clone(&health),
     };
@@ -176,7 +183,7 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
     let reloader = Reloader::new(source, Arc::clone(&lasting), built, listeners);
     let background = Background { runtime: served.handle(), shutdown: &shutdown };
     if let Some(bound) = admin {
-        background.start_admin(&lasting, bound, &acts, rate)?;
+        background.start_admin(&lasting, bound, (&acts, rate), pages)?;
     }
     let stop =
         background.start(&lasting, &health, operations, control.map(|control| (control, acts)), reloader)?;
@@ -252,8 +259,8 @@ impl Background<'_> {
         &self,
         lasting: &Lasting,
         bound: listener::Bound,
-        acts: &Arc<Operations>,
-        rate: u32,
+        (acts, rate): (&Arc<Operations>, u32),
+        pages: axum::Router,
     ) -> anyhow::Result<()> {
         tracing::info!(listener = "admin", address = %bound.address()?, "listening");
         let api = Api::new(
@@ -263,7 +270,7 @@ impl Background<'_> {
             Arc::clone(&lasting.clock),
             rate,
         );
-        let router = administration::router(api::router(&api), axum::Router::new());
+        let router = administration::router(api::router(&api), pages);
         let (leave, left) = watch::channel(false);
         let (shutdown, holding) = (self.shutdown.clone(), self.shutdown.clone());
         self.runtime.spawn(async move {

@@ -5,6 +5,8 @@
 //! root. Everything that comes in is an administrator's act; there is nothing here for visitors, and no secret goes
 //! out but what is made here and shown once: a new token, activation and emergency codes.
 
+mod accounts;
+
 use std::{
     convert::Infallible,
     fs, io,
@@ -29,6 +31,7 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
+pub use self::accounts::AdministratorWanted;
 use super::{
     http::connection,
     operations::{By, Failure, Importing, Operations, Settings, Told},
@@ -254,7 +257,8 @@ fn router(operations: Arc<Operations>) -> Router {
         .route("/users/export", get(export))
         .route("/backup", post(backup))
         .route("/state", get(state))
-        .with_state(operations)
+        .with_state(Arc::clone(&operations))
+        .merge(accounts::router(Arc::new(operations.for_administrators())))
 }
 
 type Shared = State<Arc<Operations>>;

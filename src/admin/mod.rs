@@ -7,6 +7,7 @@
 pub mod api;
 pub mod clock_watch;
 pub mod control;
+pub mod desk;
 mod http;
 pub mod listener;
 pub mod operations;

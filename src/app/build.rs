@@ -207,6 +207,31 @@ impl Built {
         Self { config, keyring, upstreams, sealer, gate, admissions, pages }
     }
 
+    /// What the administrators' pages work with: the same parts, by other names of cookies.
+    pub fn desk_pages(&self, lasting: &Lasting, insecure: bool) -> Pages {
+        let names = Names::of_administrators(insecure);
+        let admissions = Admissions::new(
+            Arc::clone(&lasting.store),
+            Arc::clone(&self.keyring),
+            Arc::clone(&lasting.live),
+            names.clone(),
+            Arc::clone(&lasting.clock),
+            Arc::clone(&lasting.random),
+        );
+        Pages {
+            prefix: "/.sluis".into(),
+            standings: Arc::new(Standings::new(Arc::clone(&self.keyring), Arc::clone(&lasting.live))),
+            admissions: Arc::new(
+                admissions
+                    .with_lookout(lasting.lookout.clone())
+                    .with_allowances(Arc::clone(&lasting.allowances))
+                    .with_notices(Arc::clone(&lasting.notices)),
+            ),
+            names,
+            ..self.pages.clone()
+        }
+    }
+
     /// What a worker's proxy works with.
     pub fn parts(&self, lasting: &Lasting) -> Parts {
         Parts {

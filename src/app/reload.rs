@@ -15,6 +15,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 use super::{
     build::{Built, Lasting, mailer},
     files::Watch,
+    front_desk::FrontDesk,
 };
 use crate::{
     admin::{operations::Operations, probes::Health},
@@ -62,6 +63,7 @@ pub(super) struct Listeners {
     pub settings: SharedSettings,
     pub certificates: Option<Arc<Certificates>>,
     pub admin_certificates: Option<Arc<Certificates>>,
+    pub front_desk: Option<Arc<FrontDesk>>,
     pub operations: Option<Arc<Operations>>,
     pub health: Arc<Health>,
 }
@@ -187,6 +189,9 @@ impl Reloader {
         self.listeners.settings.replace(next.settings());
         for (listener, certificates, ready) in pairs {
             tls::take(ready, &certificates, listener, &lasting.metrics);
+        }
+        if let Some(front_desk) = &self.listeners.front_desk {
+            front_desk.replace(lasting, next);
         }
         if let Some(operations) = &self.listeners.operations {
             operations.set_apps(next.config.apps.clone());

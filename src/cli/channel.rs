@@ -18,12 +18,12 @@ use super::{Done, Trouble, load};
 use crate::{
     admin::{
         control::{
-            BackupTo, Change, Codes, Export, ListQuery, Named, OneAuthenticator, Problem, TokenNamed,
-            TokenWanted, actor,
+            AdministratorWanted, BackupTo, Change, Codes, Export, ListQuery, Named, OneAuthenticator,
+            Problem, TokenNamed, TokenWanted, actor,
         },
         operations::{
-            By, EmergencyCodes, Failure, Importing, Invitation, NewToken, Operations, ResetDone, SessionRow,
-            StoreState, TokenRow, Told, UserDetails, UserPage, UserRow,
+            AdministratorRow, By, EmergencyCodes, Failure, Importing, Invitation, NewToken, Operations,
+            ResetDone, SessionRow, StoreState, TokenRow, Told, UserDetails, UserPage, UserRow,
         },
     },
     app,
@@ -304,6 +304,36 @@ impl Channel {
                 let realm = user.realm.as_deref();
                 Ok(operations.make_emergency_codes(&user.name, realm, codes.count, lives, &by).await?)
             }
+        }
+    }
+
+    /// All accounts of administrators.
+    pub async fn administrators(&self) -> Result<Vec<AdministratorRow>, Trouble> {
+        match self {
+            Self::Server(path) => call(path, Method::GET, "/administrators", None::<&()>).await,
+            Self::Store(operations, _) => Ok(operations.for_administrators().administrators().await?),
+        }
+    }
+
+    /// Makes an account of an administrator, or a new way into one.
+    pub async fn invite_administrator(&self, wanted: &AdministratorWanted) -> Result<Invitation, Trouble> {
+        match self {
+            Self::Server(path) => call(path, Method::POST, "/administrators/invite", Some(wanted)).await,
+            Self::Store(operations, actor) => Ok(operations
+                .for_administrators()
+                .invite_administrator(&wanted.name, wanted.role, &By { actor, ..By::default() })
+                .await?),
+        }
+    }
+
+    /// Takes an account of an administrator away.
+    pub async fn remove_administrator(&self, named: &Named) -> Result<(), Trouble> {
+        match self {
+            Self::Server(path) => call(path, Method::POST, "/administrators/remove", Some(named)).await,
+            Self::Store(operations, actor) => Ok(operations
+                .for_administrators()
+                .remove_administrator(&named.name, &named.by(actor))
+                .await?),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Whatever goes wrong ends as one readable message on standard error with what to do next, and exit code 1 (2 for a
 //! wrong command line). Standard output has results only, so that it can be piped.
 
+mod administrators;
 mod audit;
 mod channel;
 mod check;
@@ -65,6 +66,8 @@ enum Command {
     User(users::Options),
     /// Look after tokens of the administrators' API: create, list, revoke
     Token(tokens::Options),
+    /// Accounts at the administrators' pages: invite, list, remove
+    Admin(administrators::Options),
     /// Copy the store to a new file, also while the server runs
     Backup(users::Backup),
     /// Move to another store
@@ -146,6 +149,7 @@ fn run(command: Command, out: &mut dyn Write) -> Done {
         Command::Demo(options) => demo::run(&options, out),
         Command::User(options) => users::run(&options, out),
         Command::Token(options) => tokens::run(&options, out),
+        Command::Admin(options) => administrators::run(&options, out),
         Command::Backup(options) => users::backup(&options, out),
         Command::Store(options) => store::run(&options, out),
         Command::Audit(options) => audit::run(&options, out),

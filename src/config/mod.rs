@@ -10,6 +10,7 @@
 //! values come from `serde_saphyr`'s reading of a file without a fault of structure.
 //! Relative paths of files count from the directory of the configuration file.
 
+pub mod administrators;
 pub mod app;
 mod fault;
 pub mod mail;

@@ -85,10 +85,25 @@ pub async fn take_invitation(
     shown: CodeHash,
     now: UnixMillis,
 ) -> StoreResult<bool> {
+    use_invitation(store, user, shown, now, |kept| Profile { invite: None, ..kept.clone() }).await
+}
+
+/// Does with a user's profile what an invitation is for, if it is this one and still there: in one step, in which the
+/// invitation goes unless `done` keeps it. The attempt has been counted by whoever calls (I8).
+///
+/// # Errors
+/// When the store fails.
+pub async fn use_invitation(
+    store: &SharedStore,
+    user: &UserKey,
+    shown: CodeHash,
+    now: UnixMillis,
+    done: impl Fn(&Profile) -> Profile + Send,
+) -> StoreResult<bool> {
     let shown = shown.to_string();
     documents::change_profile(store.as_ref(), user, |kept| {
         let right = kept.invite.as_ref().is_some_and(|i| i.until > now && same(&i.hash, &shown));
-        (right.then(|| Profile { invite: None, ..kept.clone() }), right)
+        (right.then(|| done(kept)), right)
     })
     .await
 }
@@ -139,7 +154,7 @@ fn same(one: &str, other: &str) -> bool {
 
 /// The hash under which a code is kept: of its letters and digits, however it was typed (small letters, spaces, dashes, and
 /// what is easily confused: 0 for O, 1 for I, 8 for B).
-fn hash(typed: &str) -> CodeHash {
+pub fn hash(typed: &str) -> CodeHash {
     let normal: String = typed
         .chars()
         .filter(char::is_ascii_alphanumeric)

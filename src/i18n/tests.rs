@@ -49,7 +49,7 @@ fn users_of_messages() -> String {
     }
     let mut out = fs::read_to_string(Path::new(ROOT).join("src/i18n/mod.rs")).unwrap();
     collect(&Path::new(ROOT).join("templates"), &mut out);
-    for folder in ["src/web", "src/deliver"] {
+    for folder in ["src/web", "src/deliver", "src/admin/desk"] {
         collect(&Path::new(ROOT).join(folder), &mut out);
     }
     out

@@ -3,3 +3,4 @@
 pub mod answer;
 pub mod form;
 pub mod name;
+pub mod password;

@@ -15,8 +15,8 @@ pub use ids::{AppId, AuthenticatorId, DeviceId, Epoch, LoginId, Realm, SessionId
 pub use method::{Method, MethodSet};
 pub use path::{CanonicalPath, NotCanonical, Tolerance};
 pub use profile::{
-    CodeHash, Encounter, Invite, KnownDevice, PersonalExemption, Presence, Profile, Role, Sealed,
-    SessionRecord, Terms,
+    CodeHash, Encounter, Invite, KnownDevice, PasswordHash, PersonalExemption, Presence, Profile, Role,
+    Sealed, SessionRecord, Terms,
 };
 pub use request::{OwnCookies, RequestId, RequestView, Wants};
 pub use revocation::Revocation;

@@ -30,6 +30,23 @@ pub struct Profile {
     pub emergency: Vec<Sealed>,
     /// What this user may do for others.
     pub role: Option<Role>,
+    /// The password at the administrators' pages, hidden.
+    pub password: Option<PasswordHash>,
+    /// Wrong passwords in a row there (I8); wrong codes are counted elsewhere.
+    pub password_failures: u32,
+    /// No password is looked at before this moment.
+    pub password_wait_until: UnixMillis,
+}
+
+/// A password as `argon2` hides it (PHC string). It is no secret like the password, and is not printed all the same.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PasswordHash(pub String);
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordHash")
+    }
 }
 
 impl Profile {

@@ -99,6 +99,8 @@ pub enum FirstFactor {
         session: SessionId,
         /// `Set-Cookie` values for the browser.
         cookies: Vec<HeaderValue>,
+        /// What the cookie of the pending login says.
+        pending: Box<Pending>,
     },
     /// The user is blocked.
     Blocked,
@@ -292,7 +294,7 @@ impl Admissions {
         if origin.cookies.session.is_some() {
             cookies.push(self.names.clear(Kind::Session));
         }
-        Ok(FirstFactor::Pending { session, cookies })
+        Ok(FirstFactor::Pending { session, cookies, pending: Box::new(pending) })
     }
 
     /// Whether the user of this running session would be asked for a second factor at a login now. Begins and ends

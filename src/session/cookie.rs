@@ -45,36 +45,63 @@ impl Kind {
 #[error("a cookie of ours is there twice")]
 pub struct Ambiguous;
 
-/// The names in use: `__Host-sluis-…`, or `sluis-…` with insecure cookies.
+/// The names in use: `__Host-sluis-…`, or `sluis-…` with insecure cookies. Cookies know no ports, so the administrators'
+/// pages, which may share their host with an app, have names of their own: `__Host-sluis-admin-…`.
 #[derive(Clone, Debug)]
 pub struct Names {
     insecure: bool,
+    administrators: bool,
 }
 
 impl Names {
     /// The names for this configuration.
     pub const fn new(insecure: bool) -> Self {
-        Self { insecure }
+        Self { insecure, administrators: false }
+    }
+
+    /// The names at the administrators' pages.
+    pub const fn of_administrators(insecure: bool) -> Self {
+        Self { insecure, administrators: true }
+    }
+
+    /// Whether cookies are `Secure`.
+    pub const fn are_secure(&self) -> bool {
+        !self.insecure
+    }
+
+    /// The cookie that remembers a chosen language, and the path below which it is valid, when our pages live under
+    /// `prefix`. It holds nothing else and decides nothing, so it is not signed.
+    pub const fn language<'a>(&self, prefix: &'a str) -> (&'static str, &'a str) {
+        if self.administrators { ("sluis-admin-lang", "/") } else { ("sluis-lang", prefix) }
     }
 
     /// The full name of one.
     pub const fn name(&self, kind: Kind) -> &'static str {
-        match (self.insecure, kind) {
-            (false, Kind::Device) => "__Host-sluis-device",
-            (false, Kind::Trust) => "__Host-sluis-trust",
-            (false, Kind::Login) => "__Host-sluis-login",
-            (false, Kind::Session) => "__Host-sluis-session",
-            (true, Kind::Device) => "sluis-device",
-            (true, Kind::Trust) => "sluis-trust",
-            (true, Kind::Login) => "sluis-login",
-            (true, Kind::Session) => "sluis-session",
+        match (self.insecure, self.administrators, kind) {
+            (false, false, Kind::Device) => "__Host-sluis-device",
+            (false, false, Kind::Trust) => "__Host-sluis-trust",
+            (false, false, Kind::Login) => "__Host-sluis-login",
+            (false, false, Kind::Session) => "__Host-sluis-session",
+            (true, false, Kind::Device) => "sluis-device",
+            (true, false, Kind::Trust) => "sluis-trust",
+            (true, false, Kind::Login) => "sluis-login",
+            (true, false, Kind::Session) => "sluis-session",
+            (false, true, Kind::Device) => "__Host-sluis-admin-device",
+            (false, true, Kind::Trust) => "__Host-sluis-admin-trust",
+            (false, true, Kind::Login) => "__Host-sluis-admin-login",
+            (false, true, Kind::Session) => "__Host-sluis-admin-session",
+            (true, true, Kind::Device) => "sluis-admin-device",
+            (true, true, Kind::Trust) => "sluis-admin-trust",
+            (true, true, Kind::Login) => "sluis-admin-login",
+            (true, true, Kind::Session) => "sluis-admin-session",
         }
     }
 
-    /// Whether a cookie name is ours, in either form: such a one never goes upstream and is never taken from there.
+    /// Whether a cookie name is ours, in any form: such a one never goes upstream and is never taken from there.
     pub fn is_ours(&self, name: &[u8]) -> bool {
         let bare = name.strip_prefix(HOST_PREFIX).unwrap_or(name);
-        bare.strip_prefix(OUR_PREFIX).and_then(kind_of).is_some()
+        let suffix = bare.strip_prefix(ADMIN_PREFIX).or_else(|| bare.strip_prefix(OUR_PREFIX));
+        suffix.and_then(kind_of).is_some()
     }
 
     /// Finds our cookies in all `Cookie` lines of a request (HTTP/2 sends several). Byte-exact names.
@@ -116,7 +143,7 @@ impl Names {
     /// The kind of a name that is in use now.
     fn kind(&self, name: &[u8]) -> Option<Kind> {
         let bare = if self.insecure { name } else { name.strip_prefix(HOST_PREFIX)? };
-        bare.strip_prefix(OUR_PREFIX).and_then(kind_of)
+        bare.strip_prefix(if self.administrators { ADMIN_PREFIX } else { OUR_PREFIX }).and_then(kind_of)
     }
 }
 
@@ -177,6 +204,7 @@ pub(super) fn trim(bytes: &[u8]) -> &[u8] {
 
 const HOST_PREFIX: &[u8] = b"__Host-";
 const OUR_PREFIX: &[u8] = b"sluis-";
+const ADMIN_PREFIX: &[u8] = b"sluis-admin-";
 
 fn kind_of(suffix: &[u8]) -> Option<Kind> {
     Kind::ALL.iter().copied().find(|kind| kind.suffix().as_bytes() == suffix)
@@ -256,10 +284,10 @@ mod tests {
 
     #[test]
     fn both_forms_are_ours_in_either_mode() {
-        for names in [Names::new(false), Names::new(true)] {
+        let all = || [false, true].into_iter().flat_map(|i| [Names::new(i), Names::of_administrators(i)]);
+        for names in all() {
             for kind in Kind::ALL {
-                assert!(names.is_ours(Names::new(false).name(*kind).as_bytes()));
-                assert!(names.is_ours(Names::new(true).name(*kind).as_bytes()));
+                assert!(all().all(|other| names.is_ours(other.name(*kind).as_bytes())));
             }
             for other in
                 ["sluis-", "sluis-theme", "__Host-device", "__Secure-sluis-session", "Sluis-session", ""]
@@ -271,6 +299,19 @@ mod tests {
         let line: &[u8] = b"__Host-sluis-session=a; sluis-session=b";
         assert_eq!(insecure.find([line].into_iter()).unwrap().session, Some("b"));
         assert_eq!(SECURE.find([line].into_iter()).unwrap().session, Some("a"));
+    }
+
+    /// Cookies know no ports: what an app's host and the administrators' share is not taken for the other's.
+    #[test]
+    fn an_administrators_cookie_is_none_of_an_app() {
+        let both: &[u8] = b"__Host-sluis-admin-session=a; __Host-sluis-session=b";
+        let found = |names: Names| names.find([both].into_iter()).unwrap().session;
+        assert_eq!(found(Names::of_administrators(false)), Some("a"));
+        assert_eq!(found(SECURE), Some("b"));
+        assert_eq!(
+            Names::of_administrators(false).set(Kind::Login, "abc", Some(60)),
+            "__Host-sluis-admin-login=abc; Path=/; Max-Age=60; Secure; HttpOnly; SameSite=Lax"
+        );
     }
 
     #[test]

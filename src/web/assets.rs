@@ -34,13 +34,13 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
 });
 
 /// Where the asset `name` is, below `prefix`.
-pub(super) fn url(prefix: &str, name: &str) -> String {
+pub(crate) fn url(prefix: &str, name: &str) -> String {
     let file = ASSETS.iter().find(|a| a.name == name).map_or(name, |a| a.file.as_str());
     format!("{prefix}/static/{file}")
 }
 
 /// `GET static/{file}`
-pub(super) async fn serve(Path(file): Path<String>, visitor: Visitor) -> Response {
+pub(crate) async fn serve(Path(file): Path<String>, visitor: Visitor) -> Response {
     let Some(asset) = ASSETS.iter().find(|a| a.file == file) else {
         return visitor.reply(Err(Fault::Status(StatusCode::NOT_FOUND)));
     };
@@ -64,12 +64,12 @@ fn asset(name: &'static str, content_type: &'static str, bytes: &'static [u8]) -
 
 /// Whether a file of this name is served.
 #[cfg(test)]
-pub(super) fn exists(file: &str) -> bool {
+pub(crate) fn exists(file: &str) -> bool {
     ASSETS.iter().any(|a| a.file == file)
 }
 
 /// All files with their bytes.
 #[cfg(test)]
-pub(super) fn all() -> impl Iterator<Item = (&'static str, &'static [u8])> {
+pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static [u8])> {
     ASSETS.iter().map(|a| (a.file.as_str(), a.bytes))
 }

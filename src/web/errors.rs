@@ -56,7 +56,7 @@ pub fn error_page(
     prefix: &str,
 ) -> Response<String> {
     let (refusal, language) = (refusal.into(), Language::accepted(accept_language));
-    let frame = Frame { language, prefix, app: None, languages: false };
+    let frame = Frame { language, prefix, app: None, languages: false, query: "" };
     let html = explain(refusal, frame, Some(request_id)).render().unwrap_or_default();
     let mut response = Response::new(html);
     *response.status_mut() = refusal.status();

@@ -18,7 +18,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const DOMAIN: &str = "form";
 
 /// The fields of a form, each at most once.
-pub(super) struct Form(Vec<(String, String)>);
+pub(crate) struct Form(Vec<(String, String)>);
 
 impl Form {
     /// Reads the form of a request that came from our own origin.
@@ -26,6 +26,14 @@ impl Form {
     /// # Errors
     /// When it came from elsewhere, is too large, or cannot be read in one way only.
     pub async fn read(visitor: &Visitor, body: Body) -> Result<Self, Fault> {
+        Self::read_at_most(visitor, body, MAX_BODY_BYTES).await
+    }
+
+    /// The same, for a form in which more is typed.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn read_at_most(visitor: &Visitor, body: Body, most: usize) -> Result<Self, Fault> {
         let headers = visitor.headers();
         if !same_origin(headers, &visitor.visit.authority, visitor.secure()) || !by_navigation(headers) {
             return Err(Fault::ForeignForm);
@@ -35,8 +43,7 @@ impl Form {
         if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
             return Err(Fault::Status(StatusCode::BAD_REQUEST));
         }
-        let bytes =
-            to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| Fault::Status(StatusCode::PAYLOAD_TOO_LARGE))?;
+        let bytes = to_bytes(body, most).await.map_err(|_| Fault::Status(StatusCode::PAYLOAD_TOO_LARGE))?;
         let mut fields: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(&bytes) {
             if fields.iter().any(|(known, _)| *known == name) {
@@ -68,7 +75,7 @@ impl Form {
 }
 
 /// The token of a form: holds for one purpose and one login or session.
-pub(super) fn token(keyring: &Keyring, purpose: &'static str, id: &[u8; 16]) -> String {
+pub(crate) fn token(keyring: &Keyring, purpose: &'static str, id: &[u8; 16]) -> String {
     let (key, tag) = keyring.sign(DOMAIN, &[purpose.as_bytes(), id]);
     BASE64URL_NOPAD.encode(&[key.as_slice(), tag.as_slice()].concat())
 }
@@ -83,7 +90,7 @@ pub(super) fn genuine(keyring: &Keyring, purpose: &'static str, id: &[u8; 16], t
 /// Whether a person's navigation asks, as far as the browser tells. Our pages share their origin with the app, and a
 /// script that somebody smuggled into the app could read them or post to them; what these two headers say it cannot
 /// change (threats D17).
-pub(super) fn by_navigation(headers: &HeaderMap) -> bool {
+pub(crate) fn by_navigation(headers: &HeaderMap) -> bool {
     [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")].into_iter().all(|(name, wanted)| {
         let name = HeaderName::from_static(name);
         !headers.contains_key(&name) || text(headers, &name) == Some(wanted)

@@ -27,13 +27,13 @@ mod challenge;
 mod emergency;
 mod enrol;
 mod errors;
-mod forms;
+pub(crate) mod forms;
 mod invite;
 mod logout;
-mod me;
-mod reply;
-mod view;
-mod visitor;
+pub(crate) mod me;
+pub(crate) mod reply;
+pub(crate) mod view;
+pub(crate) mod visitor;
 
 use std::{net::IpAddr, sync::Arc};
 

@@ -15,7 +15,7 @@ use crate::{audit::Unwritten, store::StoreError};
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// What a handler decided.
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// A page.
     Page(Page),
     /// To another page of the same host (RFC 9110, section 15.4.4: always fetched with GET, so that no code or
@@ -29,7 +29,7 @@ pub(super) enum Answer {
 }
 
 /// A page.
-pub(super) struct Page {
+pub(crate) struct Page {
     /// Its status.
     pub status: StatusCode,
     /// The document.
@@ -43,7 +43,7 @@ pub(super) struct Page {
 }
 
 /// Why a handler did not do what was asked.
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Something else follows.
     Instead(Answer),
     /// The page for this status says enough.
@@ -158,7 +158,7 @@ impl Answer {
 }
 
 /// The headers of every answer of ours.
-pub(super) fn harden(headers: &mut HeaderMap, secure: bool) {
+pub(crate) fn harden(headers: &mut HeaderMap, secure: bool) {
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::CACHE_CONTROL, "no-store"),
@@ -182,7 +182,7 @@ pub(super) fn harden(headers: &mut HeaderMap, secure: bool) {
 }
 
 /// A header that is there once and is text.
-pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut all = headers.get_all(name).iter();
     match (all.next(), all.next()) {
         (Some(value), None) => value.to_str().ok(),

@@ -7,7 +7,7 @@ use crate::i18n::Language;
 
 /// What all pages share.
 #[derive(Clone, Copy)]
-pub(super) struct Frame<'a> {
+pub(crate) struct Frame<'a> {
     /// The language of the page.
     pub language: Language,
     /// Where our pages live.
@@ -16,6 +16,8 @@ pub(super) struct Frame<'a> {
     pub app: Option<&'a str>,
     /// Whether another language can be chosen: on pages with an address of their own.
     pub languages: bool,
+    /// What of the query of this address is kept when another language is chosen.
+    pub query: &'a str,
 }
 
 impl Frame<'_> {
@@ -41,7 +43,7 @@ impl Frame<'_> {
 }
 
 /// Why a code was not accepted, and what to check.
-pub(super) struct Problem {
+pub(crate) struct Problem {
     /// In one line.
     pub title: String,
     /// What it means.
@@ -55,7 +57,7 @@ pub(super) struct Problem {
 /// Asks for a code.
 #[derive(Template)]
 #[template(path = "challenge.html")]
-pub(super) struct ChallengePage<'a> {
+pub(crate) struct ChallengePage<'a> {
     pub frame: Frame<'a>,
     pub title: String,
     pub wide: bool,
@@ -107,7 +109,7 @@ pub(super) struct EmergencyPage<'a> {
 }
 
 /// An authenticator app and where it can be had.
-pub(super) struct StoreLinks {
+pub(crate) struct StoreLinks {
     pub name: &'static str,
     /// (store, address)
     pub links: &'static [(&'static str, &'static str)],
@@ -116,7 +118,7 @@ pub(super) struct StoreLinks {
 /// Shows QR and setup key, asks for the first code.
 #[derive(Template)]
 #[template(path = "enrol.html")]
-pub(super) struct EnrolPage<'a> {
+pub(crate) struct EnrolPage<'a> {
     pub frame: Frame<'a>,
     pub title: String,
     pub wide: bool,
@@ -146,7 +148,7 @@ pub(super) struct EnrolPage<'a> {
 
 /// The sign above a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sign {
+pub(crate) enum Sign {
     /// It is done.
     Done,
     /// It takes a while.
@@ -158,13 +160,13 @@ pub(super) enum Sign {
 }
 
 /// A way on.
-pub(super) struct Link {
+pub(crate) struct Link {
     pub href: String,
     pub label: String,
 }
 
 /// A form with nothing but a button.
-pub(super) struct Confirm {
+pub(crate) struct Confirm {
     pub action: String,
     pub token: String,
     pub label: String,
@@ -173,7 +175,7 @@ pub(super) struct Confirm {
 /// Says something.
 #[derive(Template)]
 #[template(path = "message.html")]
-pub(super) struct MessagePage<'a> {
+pub(crate) struct MessagePage<'a> {
     pub frame: Frame<'a>,
     pub title: String,
     pub wide: bool,

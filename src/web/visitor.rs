@@ -21,14 +21,11 @@ use crate::{
     i18n::Language,
     model::{DeviceId, OwnCookies, Terms, UserKey},
     policy,
-    session::{admission::Origin, cookie::Kind, standing::LiveSession, token::Pending},
+    session::{admission::Origin, standing::LiveSession, token::Pending},
 };
 
-/// Remembers the language that somebody chose. Holds nothing else and decides nothing, so it is not signed.
-const LANGUAGE_COOKIE: &str = "sluis-lang";
-
 /// A request to our pages.
-pub(super) struct Visitor {
+pub(crate) struct Visitor {
     /// What the pages work with.
     pub pages: Arc<Pages>,
     /// What the proxy knows.
@@ -105,7 +102,7 @@ impl Visitor {
 
     /// Whether cookies are `Secure`, that is: the browser speaks https.
     pub fn secure(&self) -> bool {
-        self.pages.names.name(Kind::Session).starts_with("__Host-")
+        self.pages.names.are_secure()
     }
 
     /// What all pages share.
@@ -115,6 +112,7 @@ impl Visitor {
             prefix: &self.pages.prefix,
             app: Some(&self.visit.app.name),
             languages: true,
+            query: "",
         }
     }
 
@@ -175,13 +173,13 @@ impl Visitor {
         response
     }
 
-    /// Valid below our prefix only, so that the app never sees it.
+    /// Valid below our prefix only, so that an app never sees it.
     fn language_cookie(&self) -> Option<HeaderValue> {
         let secure = if self.secure() { "; Secure" } else { "" };
+        let (name, path) = self.pages.names.language(&self.pages.prefix);
+        let language = self.language.code();
         HeaderValue::try_from(format!(
-            "{LANGUAGE_COOKIE}={}; Path={}; Max-Age=31536000; HttpOnly; SameSite=Lax{secure}",
-            self.language.code(),
-            self.pages.prefix,
+            "{name}={language}; Path={path}; Max-Age=31536000; HttpOnly; SameSite=Lax{secure}"
         ))
         .ok()
     }
@@ -202,7 +200,7 @@ impl FromRequestParts<Arc<Pages>> for Visitor {
         let visitor = Self {
             pages: pages.clone(),
             visit,
-            language: chosen.unwrap_or_else(|| preferred(&parts.headers)),
+            language: chosen.unwrap_or_else(|| preferred(&parts.headers, pages.names.language("").0)),
             now: pages.clock.now(),
             chosen: chosen.is_some(),
             query: parts.uri.query().unwrap_or_default().to_owned(),
@@ -216,12 +214,12 @@ impl FromRequestParts<Arc<Pages>> for Visitor {
 }
 
 /// The language for a request: the one chosen earlier, else the browser's.
-fn preferred(headers: &HeaderMap) -> Language {
+fn preferred(headers: &HeaderMap, cookie: &str) -> Language {
     cookie_lines(headers)
         .filter_map(|line| std::str::from_utf8(line).ok())
         .flat_map(|line| line.split(';'))
         .filter_map(|pair| pair.split_once('='))
-        .find(|(name, _)| name.trim() == LANGUAGE_COOKIE)
+        .find(|(name, _)| name.trim() == cookie)
         .and_then(|(_, value)| Language::parse(value))
         .unwrap_or_else(|| Language::accepted(reply::text(headers, &header::ACCEPT_LANGUAGE)))
 }

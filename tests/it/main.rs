@@ -20,6 +20,7 @@ mod audit;
 mod chart;
 mod clients;
 mod clock;
+mod desk;
 mod doctor;
 mod endpoints;
 mod fleet;

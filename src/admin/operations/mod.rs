@@ -5,6 +5,7 @@
 //! shown by its name and times only (nobody sees another's QR code, row E6).
 
 mod acts;
+mod administrators;
 mod codes;
 mod export;
 mod import;
@@ -18,6 +19,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 
 pub use self::{
+    administrators::AdministratorRow,
     codes::{EmergencyCodes, Invitation},
     import::{BadCell, Imported, Importing, Told},
     presence::SessionRow,
@@ -29,7 +31,7 @@ use crate::{
     audit::{Auditor, Event, Subject, Unwritten},
     base::clock::SharedClock,
     base::random::SharedRandom,
-    config::{App, app::Then},
+    config::{App, administrators::REALM, app::Then},
     deliver::notices::{Notice, Notices, Scene},
     identity::name,
     model::{Realm, RequestId, UserKey, UserName},
@@ -172,7 +174,18 @@ impl Operations {
     /// When the store fails.
     pub async fn list(&self, part: &str, after: Option<&UserKey>, limit: usize) -> Result<UserPage, Failure> {
         let limit = limit.clamp(1, MOST_PER_PAGE);
-        let mut records = self.store.list(part, after, limit.saturating_add(1)).await?;
+        let (mut records, mut after) = (Vec::new(), after.cloned());
+        // Accounts of administrators stand in the same store, and are no users.
+        loop {
+            let wanted = limit.saturating_add(1).saturating_sub(records.len());
+            let page = self.store.list(part, after.as_ref(), wanted).await?;
+            let is_last = page.len() < wanted;
+            after = page.last().map(|last| last.user.clone());
+            records.extend(page.into_iter().filter(|r| r.user.realm.as_str() != REALM));
+            if is_last || records.len() > limit {
+                break;
+            }
+        }
         let more = records.len() > limit;
         records.truncate(limit);
         let now = self.clock.now();

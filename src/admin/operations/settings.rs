@@ -8,6 +8,7 @@ use super::{By, Failure, Operations, UserDetails};
 use crate::{
     audit::Event,
     base::clock::UnixMillis,
+    config::administrators::REALM,
     deliver::notices::Notice,
     i18n::Language,
     model::{Method, PersonalExemption, Profile, Role, UserKey, email},
@@ -81,6 +82,9 @@ impl Operations {
         let now = self.clock.now();
         let new = Read::of(settings, now)?;
         let user = self.begin(typed, realm, by).await?;
+        if user.realm.as_str() == REALM && new.exemption.as_ref().is_some_and(Option::is_some) {
+            return Err(bad("exemption", "no administrator is exempt", user.name.as_str()));
+        }
         self.store.note_seen(&user, false, now).await?;
         let (changed, former) = documents::change_profile(self.store.as_ref(), &user, |kept| {
             let edited = new.applied(kept);

@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::Ipv6Addr, sync::Arc, time::Duration};
 use super::{Place, Reader, headers, login, policy, upstream};
 use crate::{
     config::{
-        App, Listen,
+        App, Listen, administrators,
         app::{BreakGlass, Cookies, PathPattern, SessionLimits, Totp},
         raw::{self, Tolerated},
         value::show_duration,
@@ -60,6 +60,8 @@ fn app(reader: &mut Reader<'_>, raw: &raw::App, place: &Place<'_>, prefix: &str,
             && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if !fine {
             reader.report.bad(&at("id"), &id, "1 to 40 characters of a-z, 0-9 and -");
+        } else if id == administrators::REALM {
+            reader.report.bad(&at("id"), &id, "another id: this one is the administrators'");
         }
     }
     let name = raw.name.clone().unwrap_or_else(|| id.clone());
@@ -70,6 +72,8 @@ fn app(reader: &mut Reader<'_>, raw: &raw::App, place: &Place<'_>, prefix: &str,
             && realm.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         if !fine {
             reader.report.bad(&at("realm"), &realm, "1 to 40 characters of a-z, A-Z, 0-9 and - _ .");
+        } else if realm == administrators::REALM {
+            reader.report.bad(&at("realm"), &realm, "another realm: this one is the administrators'");
         }
     }
     let anonymous = anonymous(reader, &raw.anonymous, &at("anonymous"), prefix);

@@ -124,7 +124,7 @@ impl Proxy {
         }
         match next {
             Next::Admitted(admission) => self.admitted(attempt, judged, admission).await,
-            Next::Pending { session: id, cookies } => {
+            Next::Pending { session: id, cookies, .. } => {
                 let lines = set_cookies(&judged.answer.header);
                 let scope = Scope::Session(id);
                 let mut all = cookies;

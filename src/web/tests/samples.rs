@@ -31,7 +31,7 @@ const HOSTILE: &str = "\"><script>alert(1)</script>&amp;{{7*7}}' onload=x";
 
 /// (file name, document)
 fn samples(language: Language) -> Vec<(String, String)> {
-    let frame = Frame { language, prefix: PREFIX, app: Some("Care records"), languages: true };
+    let frame = Frame { language, prefix: PREFIX, app: Some("Care records"), languages: true, query: "" };
     let id = RequestId::new("01jd8c5k2v7m4q").unwrap();
     let asked = |user, again, hours: u64| challenge::Asked {
         user,
