@@ -256,13 +256,15 @@ impl Background<'_> {
         rate: u32,
     ) -> anyhow::Result<()> {
         tracing::info!(listener = "admin", address = %bound.address()?, "listening");
-        let api = Api::new(
-            Arc::clone(acts),
-            Arc::clone(&lasting.live),
-            Arc::clone(&lasting.store),
-            Arc::clone(&lasting.clock),
-            rate,
-        );
+        let parts = api::Parts {
+            operations: Arc::clone(acts),
+            live: Arc::clone(&lasting.live),
+            store: Arc::clone(&lasting.store),
+            clock: Arc::clone(&lasting.clock),
+            auditor: Arc::clone(&lasting.auditor),
+            metrics: Arc::clone(&lasting.metrics),
+        };
+        let api = Api::new(parts, rate);
         let router = administration::router(api::router(&api), axum::Router::new());
         let (leave, left) = watch::channel(false);
         let (shutdown, holding) = (self.shutdown.clone(), self.shutdown.clone());

@@ -1,4 +1,4 @@
-//! How many requests one token, or one address, may make: a rate, and a quarter of a minute's worth at once (GCRA).
+//! How often one token, or one address, may do something: a rate, and so much at once (GCRA).
 //!
 //! Counts in this process only, and forgets at a restart: it bounds work and guards no secret.
 
@@ -11,6 +11,7 @@ use crate::base::clock::UnixMillis;
 /// Counts the requests of each `K`.
 pub(super) struct Limiter<K> {
     interval: Duration,
+    at_once: Duration,
     state: Mutex<State<K>>,
 }
 
@@ -21,10 +22,19 @@ struct State<K> {
 }
 
 impl<K: Eq + Hash> Limiter<K> {
-    /// So many requests a minute.
+    /// So many requests a minute, and a quarter of a minute's worth of them at once.
     pub fn new(rate: u32) -> Self {
         let interval = Duration::from_secs(60).checked_div(rate).unwrap_or(Duration::from_secs(60));
-        Self { interval, state: Mutex::new(State { paid: HashMap::default(), look_at: SMALL }) }
+        Self::of(interval, AT_ONCE)
+    }
+
+    /// Once in each of these.
+    pub fn every(interval: Duration) -> Self {
+        Self::of(interval, interval)
+    }
+
+    fn of(interval: Duration, at_once: Duration) -> Self {
+        Self { interval, at_once, state: Mutex::new(State { paid: HashMap::default(), look_at: SMALL }) }
     }
 
     /// Charges one request.
@@ -38,7 +48,7 @@ impl<K: Eq + Hash> Limiter<K> {
             state.paid.retain(|_, paid| *paid > now);
             state.look_at = state.paid.len().saturating_mul(2).max(SMALL);
         }
-        let latest = now.saturating_add(AT_ONCE);
+        let latest = now.saturating_add(self.at_once);
         // A clock that was set back must not lock anybody out for long.
         let paid = state.paid.get(&key).map_or(now, |paid| (*paid).clamp(now, latest));
         let next = paid.saturating_add(self.interval);

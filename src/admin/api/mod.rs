@@ -10,6 +10,7 @@ mod document;
 mod guard;
 mod limiter;
 mod receipts;
+mod register;
 mod things;
 mod users;
 
@@ -19,13 +20,15 @@ use axum::{Router, middleware, routing::get};
 use http::{HeaderValue, StatusCode, header};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::limiter::Limiter;
+use self::{limiter::Limiter, register::Register};
 use super::{
     operations::Operations,
     problem::{Kind, Problem},
     tokens::Scope,
 };
-use crate::{base::clock::SharedClock, session::live::Live, store::SharedStore};
+use crate::{
+    audit::Auditor, base::clock::SharedClock, metrics::Metrics, session::live::Live, store::SharedStore,
+};
 
 /// What the API works with.
 pub struct Api {
@@ -33,21 +36,34 @@ pub struct Api {
     live: Arc<Live>,
     store: SharedStore,
     clock: SharedClock,
+    register: Register,
     of_addresses: Limiter<IpAddr>,
     of_tokens: Limiter<String>,
 }
 
+/// What an [`Api`] is made of.
+pub struct Parts {
+    /// What administrators do.
+    pub operations: Arc<Operations>,
+    /// Who is logged in.
+    pub live: Arc<Live>,
+    /// Where receipts are kept.
+    pub store: SharedStore,
+    /// Now.
+    pub clock: SharedClock,
+    /// Who called, and who was refused.
+    pub auditor: Arc<Auditor>,
+    /// And how many.
+    pub metrics: Arc<Metrics>,
+}
+
 impl Api {
     /// Puts it together. `rate`: requests a minute of one token, and of one address.
-    pub fn new(
-        operations: Arc<Operations>,
-        live: Arc<Live>,
-        store: SharedStore,
-        clock: SharedClock,
-        rate: u32,
-    ) -> Arc<Self> {
+    pub fn new(parts: Parts, rate: u32) -> Arc<Self> {
+        let Parts { operations, live, store, clock, auditor, metrics } = parts;
+        let register = Register::new(auditor, metrics, Arc::clone(&clock));
         let (of_addresses, of_tokens) = (Limiter::new(rate), Limiter::new(rate));
-        Arc::new(Self { operations, live, store, clock, of_addresses, of_tokens })
+        Arc::new(Self { operations, live, store, clock, register, of_addresses, of_tokens })
     }
 }
 
@@ -95,15 +111,15 @@ fn routes(api: &Arc<Api>) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(things::revoke_token));
     let writes = |group| once(group, api);
     OpenApiRouter::with_openapi(document::head())
-        .merge(needs(Scope::Read, read))
-        .merge(needs(Scope::Helpdesk, writes(helpdesk)))
-        .merge(needs(Scope::Admin, writes(admin)))
+        .merge(needs(Scope::Read, read, api))
+        .merge(needs(Scope::Helpdesk, writes(helpdesk), api))
+        .merge(needs(Scope::Admin, writes(admin), api))
 }
 
 /// These routes are for tokens with this scope.
-fn needs(scope: Scope, mut group: OpenApiRouter<Arc<Api>>) -> OpenApiRouter<Arc<Api>> {
+fn needs(scope: Scope, mut group: OpenApiRouter<Arc<Api>>, api: &Arc<Api>) -> OpenApiRouter<Arc<Api>> {
     document::needs(group.get_openapi_mut(), scope);
-    group.layer(middleware::from_fn_with_state(scope, guard::scoped))
+    group.layer(middleware::from_fn_with_state((Arc::clone(api), scope), guard::scoped))
 }
 
 /// These routes act once for each `Idempotency-Key`.

@@ -34,15 +34,24 @@ struct House {
 impl House {
     fn new(rate: u32) -> Self {
         let (store, clock) = (memory::open(), ManualClock::at(NOW));
+        let auditor = Arc::new(Auditor::discarding());
         let app = App { id: AppId::new("ecd"), realm: Realm::new("zorg"), ..sample::app() };
         let operations = Operations::new(
             store.clone(),
             vec![Arc::new(app)],
-            Arc::new(Auditor::discarding()),
+            Arc::clone(&auditor),
             clock.clone(),
             Arc::new(SystemRandom),
         );
-        let api = Api::new(Arc::new(operations), Arc::default(), store.clone(), clock.clone(), rate);
+        let parts = Parts {
+            operations: Arc::new(operations),
+            live: Arc::default(),
+            store: store.clone(),
+            clock: clock.clone(),
+            auditor,
+            metrics: Arc::new(Metrics::new(&[])),
+        };
+        let api = Api::new(parts, rate);
         let router = crate::admin::router(router(&api), Router::new());
         Self { api, router, clock, store }
     }
