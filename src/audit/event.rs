@@ -96,6 +96,13 @@ pub enum Event {
         /// So many others were changed.
         changed: usize,
     },
+    /// The list of users was given out.
+    UsersExported {
+        /// So many as far as it came; `None`: it begins.
+        users: Option<usize>,
+        /// All that there are.
+        is_whole: bool,
+    },
     /// A token of the administrators' API was made.
     TokenMade {
         /// Its name.
@@ -157,6 +164,7 @@ impl Event {
             Self::AuthenticatorRemoved { .. } => "authenticator_removed",
             Self::AuthenticatorRenamed => "authenticator_renamed",
             Self::UsersImported { .. } => "users_imported",
+            Self::UsersExported { .. } => "users_exported",
             Self::TokenMade { .. } => "token_made",
             Self::TokenRevoked { .. } => "token_revoked",
             Self::ApiUsed => "api_used",
@@ -180,6 +188,7 @@ impl Event {
             | Self::InvitationRefused
             | Self::EmergencyRefused
             | Self::ApiRefused { .. }
+            | Self::UsersExported { users: Some(_), is_whole: false }
             | Self::Server { what: "reload_refused" } => Outcome::Failure,
             _ => Outcome::Success,
         }
@@ -200,6 +209,7 @@ impl Event {
                 | Self::UserChanged { .. }
                 | Self::UserInvited
                 | Self::UsersImported { .. }
+                | Self::UsersExported { .. }
                 | Self::TokenMade { .. }
                 | Self::TokenRevoked { .. }
                 | Self::EmergencyCodesMade
@@ -359,6 +369,7 @@ pub(super) fn entry(event: &Event, subject: &Subject, now: UnixMillis) -> Entry 
     let (mut method, mut detail, mut previous_user, mut left) = (None, None, None, None);
     let counts = match event {
         Event::UsersImported { new, changed } => Some(format!("new={new} changed={changed}")),
+        Event::UsersExported { users: Some(users), .. } => Some(format!("users={users}")),
         _ => None,
     };
     match event {
@@ -370,6 +381,7 @@ pub(super) fn entry(event: &Event, subject: &Subject, now: UnixMillis) -> Entry 
         Event::SessionStarted { ground } => detail = Some(*ground),
         Event::DeviceTakenOver { from } => previous_user = Some(text::bounded(from.name.as_str())),
         Event::Server { what } | Event::UserChanged { what } => detail = Some(*what),
+        Event::UsersExported { users: None, .. } => detail = Some("begun"),
         Event::ApiRefused { why, left_out } => {
             detail = Some(*why);
             left = (*left_out > 0).then_some(*left_out);
