@@ -44,7 +44,7 @@ use crate::{
         keyring::Keyring,
         random::SystemRandom,
     },
-    config::{Config, StoreConfig, shared::RedisConfig},
+    config::{AuditPlace, Config, StoreConfig, shared::RedisConfig},
     metrics::{Listener, Metrics, RedisMetrics},
     proxy::edge::{self, Options, Shutdown, Stage, follow_signals},
     session::live::Live,
@@ -164,19 +164,20 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
         Arc::clone(&lasting.random),
     );
     let acts = Arc::new(acts.with_notices(Arc::clone(&lasting.notices)));
+    let api = api(&lasting, &built.config, &acts);
     let listeners = Listeners {
         proxies: currents,
         settings: served.settings().clone(),
         certificates: served.certificates().cloned(),
         admin_certificates: admin.as_ref().and_then(|admin| admin.certificates().cloned()),
         operations: Some(Arc::clone(&acts)),
+        api: Arc::clone(&api),
         health: Arc::clone(&health),
     };
-    let rate = built.config.admin.rate;
     let reloader = Reloader::new(source, Arc::clone(&lasting), built, listeners);
     let background = Background { runtime: served.handle(), shutdown: &shutdown };
     if let Some(bound) = admin {
-        background.start_admin(&lasting, bound, &acts, rate)?;
+        background.start_admin(&lasting, bound, &api)?;
     }
     let stop =
         background.start(&lasting, &health, operations, control.map(|control| (control, acts)), reloader)?;
@@ -193,6 +194,24 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
     lasting.auditor.close();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What programs of administrators reach, where there is a listener for them.
+fn api(lasting: &Lasting, config: &Config, acts: &Arc<Operations>) -> Arc<Api> {
+    let audit_file = match &config.audit.place {
+        AuditPlace::File(path) => Some(path.clone()),
+        AuditPlace::Stdout | AuditPlace::Syslog(_) => None,
+    };
+    let parts = api::Parts {
+        operations: Arc::clone(acts),
+        live: Arc::clone(&lasting.live),
+        store: Arc::clone(&lasting.store),
+        clock: Arc::clone(&lasting.clock),
+        auditor: Arc::clone(&lasting.auditor),
+        metrics: Arc::clone(&lasting.metrics),
+        audit_file,
+    };
+    Api::new(parts, &config.admin)
 }
 
 /// What runs beside the workers.
@@ -248,24 +267,9 @@ impl Background<'_> {
     }
 
     /// Serves administrators until the stop begins; what is in flight then is waited for.
-    fn start_admin(
-        &self,
-        lasting: &Lasting,
-        bound: listener::Bound,
-        acts: &Arc<Operations>,
-        rate: u32,
-    ) -> anyhow::Result<()> {
+    fn start_admin(&self, lasting: &Lasting, bound: listener::Bound, api: &Arc<Api>) -> anyhow::Result<()> {
         tracing::info!(listener = "admin", address = %bound.address()?, "listening");
-        let parts = api::Parts {
-            operations: Arc::clone(acts),
-            live: Arc::clone(&lasting.live),
-            store: Arc::clone(&lasting.store),
-            clock: Arc::clone(&lasting.clock),
-            auditor: Arc::clone(&lasting.auditor),
-            metrics: Arc::clone(&lasting.metrics),
-        };
-        let api = Api::new(parts, rate);
-        let router = administration::router(api::router(&api), axum::Router::new());
+        let router = administration::router(api::router(api), axum::Router::new());
         let (leave, left) = watch::channel(false);
         let (shutdown, holding) = (self.shutdown.clone(), self.shutdown.clone());
         self.runtime.spawn(async move {

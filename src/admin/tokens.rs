@@ -19,17 +19,19 @@ use crate::base::{
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// Read everything, change nothing.
+    /// Read everything but the audit log, change nothing.
     Read,
     /// Reset, unlock, invite, sign out: users who are no administrators.
     Helpdesk,
     /// Everything.
     Admin,
+    /// Read the audit log.
+    Audit,
 }
 
 impl Scope {
     /// All.
-    pub const ALL: [Self; 3] = [Self::Read, Self::Helpdesk, Self::Admin];
+    pub const ALL: [Self; 4] = [Self::Read, Self::Helpdesk, Self::Admin, Self::Audit];
 
     /// The name on the command line, in the API and in the log.
     pub const fn name(self) -> &'static str {
@@ -37,6 +39,7 @@ impl Scope {
             Self::Read => "read",
             Self::Helpdesk => "helpdesk",
             Self::Admin => "admin",
+            Self::Audit => "audit",
         }
     }
 

@@ -17,7 +17,7 @@ use super::{
     files::Watch,
 };
 use crate::{
-    admin::{operations::Operations, probes::Health},
+    admin::{api::Api, operations::Operations, probes::Health},
     audit::{Event, Subject},
     config::{self, Config, Faults, Loaded, Print, Reading, Secrets},
     log,
@@ -63,6 +63,7 @@ pub(super) struct Listeners {
     pub certificates: Option<Arc<Certificates>>,
     pub admin_certificates: Option<Arc<Certificates>>,
     pub operations: Option<Arc<Operations>>,
+    pub api: Arc<Api>,
     pub health: Arc<Health>,
 }
 
@@ -191,6 +192,7 @@ impl Reloader {
         if let Some(operations) = &self.listeners.operations {
             operations.set_apps(next.config.apps.clone());
         }
+        self.listeners.api.set(&next.config.admin);
         lasting.notices.replace(mailer);
         self.source.log.set(&next.config.log);
         before.upstreams.retire(&next.upstreams);
@@ -264,7 +266,6 @@ fn fixed(config: &Config) -> Vec<(&'static str, String)> {
             "listen.admin",
             format!("{:?}", listen.admin.as_ref().map(|admin| (admin.address, admin.tls.is_some()))),
         ),
-        ("admin", format!("{:?}", config.admin)),
         ("listen.control", format!("{:?}", listen.control)),
         ("threads", config.threads.to_string()),
         ("insecure_cookies", config.insecure_cookies.to_string()),

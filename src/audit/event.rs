@@ -122,6 +122,8 @@ pub enum Event {
         /// So many like it were refused since the last one that was written.
         left_out: u64,
     },
+    /// The audit log was searched over the administrators' API: one page.
+    AuditSearched,
     /// Emergency codes were made for a user.
     EmergencyCodesMade,
     /// Somebody got in with an emergency code.
@@ -167,6 +169,7 @@ impl Event {
             Self::UsersExported { .. } => "users_exported",
             Self::TokenMade { .. } => "token_made",
             Self::TokenRevoked { .. } => "token_revoked",
+            Self::AuditSearched => "audit_searched",
             Self::ApiUsed => "api_used",
             Self::ApiRefused { .. } => "api_refused",
             Self::EmergencyCodesMade => "emergency_codes_made",

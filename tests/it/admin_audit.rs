@@ -140,3 +140,105 @@ async fn an_export_leaves_its_trace() {
     assert!(!sluis.cli(&["user", "export", "--realm", "nowhere"]).status.success());
     assert_eq!(of(&sluis.audit(), "users_exported").len(), 4, "nothing was given");
 }
+
+/// A program searches the log page by page, with the filters of the command line, while it is rotated: nothing is missing
+/// and nothing comes twice. It needs a scope of its own, and leaves its trace.
+#[tokio::test]
+async fn the_log_is_searched_through_a_rotation() {
+    let mut sluis = with_admin("admin: { rate: 1000000 }\n");
+    let admin = Api::of(&mut sluis, &["admin"]);
+    let audit = Api::of(&mut sluis, &["audit"]);
+    let others = Api::of(&mut sluis, &["read", "helpdesk"]);
+    assert_eq!(others.get("/audit").await.0, StatusCode::FORBIDDEN);
+    assert_eq!(audit.get("/users").await.0, StatusCode::FORBIDDEN);
+    let block = async |user: &str, reason: usize| {
+        let body = json!({ "reason": reason.to_string() });
+        assert_eq!(admin.post(&format!("/users/ecd/{user}/block"), &body).await.0, StatusCode::OK);
+    };
+    for n in 0..10 {
+        block("anna", n).await;
+        block("bram", n).await;
+    }
+    let wanted = "/audit?user=anna&event=user_blocked,user_reset&outcome=success&limit=3";
+    let reasons = |page: &Value| -> Vec<usize> {
+        let events = page["events"].as_array().unwrap();
+        events.iter().map(|event| event["reason"].as_str().unwrap().parse().unwrap()).collect()
+    };
+    let (status, mut page) = audit.get(wanted).await;
+    assert_eq!((status, reasons(&page)), (StatusCode::OK, vec![9, 8, 7]), "{page}");
+    assert!(page["events"][0]["mac"].is_string(), "as it was written");
+
+    let path = sluis.file("audit.jsonl");
+    std::fs::rename(&path, sluis.file("audit.jsonl.1")).unwrap();
+    sluis.process.signal("HUP");
+    while !path.exists() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    block("anna", 10).await;
+    let mut rest = Vec::new();
+    while let Some(next) = page["next"].as_str().map(str::to_owned) {
+        let (status, following) = audit.get(&format!("{wanted}&cursor={next}")).await;
+        assert_eq!(status, StatusCode::OK, "{following}");
+        rest.extend(reasons(&following));
+        page = following;
+    }
+    assert_eq!(rest, [6, 5, 4, 3, 2, 1, 0]);
+    assert_eq!(reasons(&audit.get(wanted).await.1), [10, 9, 8], "over both files");
+
+    // The same as the command line finds.
+    for (query, arguments) in [
+        ("user=bram", vec!["--user", "bram"]),
+        ("event=token_made,user_blocked", vec!["--event", "token_made", "--event", "user_blocked"]),
+        ("outcome=failure", vec!["--outcome", "failure"]),
+        (
+            "address=127.0.0.0/8&event=user_blocked",
+            vec!["--address", "127.0.0.0/8", "--event", "user_blocked"],
+        ),
+        ("until=2020-01-01", vec!["--until", "2020-01-01"]),
+        ("event=user_blocked&since=2020-01-01", vec!["--event", "user_blocked", "--since", "2020-01-01"]),
+    ] {
+        let (status, found) = audit.get(&format!("/audit?{query}&limit=1000")).await;
+        assert_eq!(status, StatusCode::OK, "{found}");
+        let out = sluis.cli(&[&["audit", "search", "--json"][..], &arguments[..]].concat());
+        let out = String::from_utf8(out.stdout).unwrap();
+        let lines: Vec<Value> = out.lines().rev().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(found["events"].as_array().unwrap(), &lines, "{query}");
+    }
+    let who = json!(format!("token:test:{}", audit.token().split('_').nth(1).unwrap()));
+    let events = sluis.audit();
+    let searched = of(&events, "audit_searched");
+    assert!(searched.len() >= 7 && searched.iter().all(|event| event["actor"] == who), "{searched:?}");
+}
+
+/// A log that is not a file is not searched here, and the answer says so.
+#[tokio::test]
+async fn a_log_that_is_no_file_is_not_searched() {
+    let mut sluis = with_admin("");
+    let token = Api::of(&mut sluis, &["audit"]).token().to_owned();
+    let old = format!("audit: {{ file: \"{}\" }}", sluis.file("audit.jsonl").display());
+    sluis.restart_with(&old, "audit: stdout");
+    let (status, problem) = Api::at(&mut sluis, &token).get("/audit").await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "{problem}");
+    assert!(problem["title"].as_str().unwrap().contains("no file"), "{problem}");
+}
+
+/// [F3] The limit of the API changes by a reload, down and up.
+#[tokio::test]
+async fn f3_another_limit_of_the_api_counts_at_once() {
+    let mut sluis = with_admin("admin: { rate: 1000000 }\n");
+    let read = Api::of(&mut sluis, &["read"]);
+    let asked = async || {
+        let mut let_in = 0;
+        for _ in 0..30 {
+            let_in += usize::from(read.get("/store").await.0 == StatusCode::OK);
+        }
+        let_in
+    };
+    assert_eq!(asked().await, 30);
+    sluis.reload("rate: 1000000", "rate: 10").await;
+    let few = asked().await;
+    assert!(few <= 2, "a quarter of ten: {few}");
+    assert_eq!(sluis.metric("sluis_configuration_differs").await, 0.0);
+    sluis.reload("rate: 10 ", "rate: 1000000 ").await;
+    assert_eq!(asked().await, 30);
+}

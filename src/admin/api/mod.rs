@@ -5,6 +5,7 @@
 //! never cached; what goes wrong is a problem document (RFC 9457) with a hint.
 
 mod acts;
+mod audit;
 mod body;
 mod document;
 mod guard;
@@ -14,10 +15,11 @@ mod register;
 mod things;
 mod users;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use axum::{Router, middleware, routing::get};
 use http::{HeaderValue, StatusCode, header};
+use tokio::sync::Semaphore;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{limiter::Limiter, register::Register};
@@ -27,7 +29,8 @@ use super::{
     tokens::Scope,
 };
 use crate::{
-    audit::Auditor, base::clock::SharedClock, metrics::Metrics, session::live::Live, store::SharedStore,
+    audit::Auditor, base::clock::SharedClock, config, metrics::Metrics, session::live::Live,
+    store::SharedStore,
 };
 
 /// What the API works with.
@@ -37,6 +40,8 @@ pub struct Api {
     store: SharedStore,
     clock: SharedClock,
     register: Register,
+    audit_file: Option<PathBuf>,
+    searches: Semaphore,
     of_addresses: Limiter<IpAddr>,
     of_tokens: Limiter<String>,
 }
@@ -55,15 +60,31 @@ pub struct Parts {
     pub auditor: Arc<Auditor>,
     /// And how many.
     pub metrics: Arc<Metrics>,
+    /// The audit log, where it is a file.
+    pub audit_file: Option<PathBuf>,
 }
 
 impl Api {
-    /// Puts it together. `rate`: requests a minute of one token, and of one address.
-    pub fn new(parts: Parts, rate: u32) -> Arc<Self> {
-        let Parts { operations, live, store, clock, auditor, metrics } = parts;
-        let register = Register::new(auditor, metrics, Arc::clone(&clock));
-        let (of_addresses, of_tokens) = (Limiter::new(rate), Limiter::new(rate));
-        Arc::new(Self { operations, live, store, clock, register, of_addresses, of_tokens })
+    /// Puts it together.
+    pub fn new(parts: Parts, settings: &config::Admin) -> Arc<Self> {
+        let Parts { operations, live, store, clock, auditor, metrics, audit_file } = parts;
+        Arc::new(Self {
+            operations,
+            live,
+            store,
+            register: Register::new(auditor, metrics, Arc::clone(&clock)),
+            clock,
+            audit_file,
+            searches: Semaphore::new(SEARCHES),
+            of_addresses: Limiter::new(settings.rate),
+            of_tokens: Limiter::new(settings.rate),
+        })
+    }
+
+    /// The configuration says this from now on.
+    pub fn set(&self, settings: &config::Admin) {
+        self.of_addresses.set(settings.rate);
+        self.of_tokens.set(settings.rate);
     }
 }
 
@@ -109,11 +130,13 @@ fn routes(api: &Arc<Api>) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(acts::emergency_codes))
         .routes(routes!(acts::remove_authenticator))
         .routes(routes!(things::revoke_token));
+    let audit = OpenApiRouter::new().routes(routes!(audit::find));
     let writes = |group| once(group, api);
     OpenApiRouter::with_openapi(document::head())
         .merge(needs(Scope::Read, read, api))
         .merge(needs(Scope::Helpdesk, writes(helpdesk), api))
         .merge(needs(Scope::Admin, writes(admin), api))
+        .merge(needs(Scope::Audit, audit, api))
 }
 
 /// These routes are for tokens with this scope.
@@ -127,6 +150,8 @@ fn once(group: OpenApiRouter<Arc<Api>>, api: &Arc<Api>) -> OpenApiRouter<Arc<Api
     group.layer(middleware::from_fn_with_state(Arc::clone(api), receipts::once))
 }
 
+/// Searches of the audit log at a time.
+const SEARCHES: usize = 2;
 /// Where it is served.
 const PREFIX: &str = "/api/v1";
 

@@ -92,7 +92,7 @@ impl Operations {
             return Err(bad("name", "1 to 64 of a-z, A-Z, 0-9 and . _ -", name));
         }
         if scopes.is_empty() {
-            return Err(bad("scope", "at least one of read, helpdesk, admin", ""));
+            return Err(bad("scope", "at least one of read, helpdesk, admin, audit", ""));
         }
         if lives < SHORTEST || lives > LONGEST {
             return Err(bad("days", "1 to 366", &(lives.as_secs() / 86_400).to_string()));
