@@ -46,7 +46,7 @@ use crate::{
         keyring::Keyring,
         random::SystemRandom,
     },
-    config::{Config, StoreConfig, shared::RedisConfig},
+    config::{AuditPlace, Config, StoreConfig, shared::RedisConfig},
     metrics::{Listener, Metrics, RedisMetrics},
     proxy::edge::{self, Options, Shutdown, Stage, follow_signals},
     session::live::Live,
@@ -170,6 +170,7 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
     let front_desk =
         front_desk.map(|admin| Arc::new(FrontDesk::open(&lasting, &built, &acts, admin.tls.is_none())));
     let pages = front_desk.as_ref().map(|desk| desk.door()).unwrap_or_default();
+    let api = api(&lasting, &built.config, &acts);
     let listeners = Listeners {
         proxies: currents,
         settings: served.settings().clone(),
@@ -177,13 +178,13 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
         admin_certificates: admin.as_ref().and_then(|admin| admin.certificates().cloned()),
         front_desk,
         operations: Some(Arc::clone(&acts)),
+        api: Arc::clone(&api),
         health: Arc::clone(&health),
     };
-    let rate = built.config.admin.rate;
     let reloader = Reloader::new(source, Arc::clone(&lasting), built, listeners);
     let background = Background { runtime: served.handle(), shutdown: &shutdown };
     if let Some(bound) = admin {
-        background.start_admin(&lasting, bound, (&acts, rate), pages)?;
+        background.start_admin(&lasting, bound, &api, pages)?;
     }
     let stop =
         background.start(&lasting, &health, operations, control.map(|control| (control, acts)), reloader)?;
@@ -200,6 +201,24 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
     lasting.auditor.close();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What programs of administrators reach, where there is a listener for them.
+fn api(lasting: &Lasting, config: &Config, acts: &Arc<Operations>) -> Arc<Api> {
+    let audit_file = match &config.audit.place {
+        AuditPlace::File(path) => Some(path.clone()),
+        AuditPlace::Stdout | AuditPlace::Syslog(_) => None,
+    };
+    let parts = api::Parts {
+        operations: Arc::clone(acts),
+        live: Arc::clone(&lasting.live),
+        store: Arc::clone(&lasting.store),
+        clock: Arc::clone(&lasting.clock),
+        auditor: Arc::clone(&lasting.auditor),
+        metrics: Arc::clone(&lasting.metrics),
+        audit_file,
+    };
+    Api::new(parts, &config.admin)
 }
 
 /// What runs beside the workers.
@@ -259,18 +278,11 @@ impl Background<'_> {
         &self,
         lasting: &Lasting,
         bound: listener::Bound,
-        (acts, rate): (&Arc<Operations>, u32),
+        api: &Arc<Api>,
         pages: axum::Router,
     ) -> anyhow::Result<()> {
         tracing::info!(listener = "admin", address = %bound.address()?, "listening");
-        let api = Api::new(
-            Arc::clone(acts),
-            Arc::clone(&lasting.live),
-            Arc::clone(&lasting.store),
-            Arc::clone(&lasting.clock),
-            rate,
-        );
-        let router = administration::router(api::router(&api), pages);
+        let router = administration::router(api::router(api), pages);
         let (leave, left) = watch::channel(false);
         let (shutdown, holding) = (self.shutdown.clone(), self.shutdown.clone());
         self.runtime.spawn(async move {

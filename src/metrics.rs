@@ -106,6 +106,8 @@ pub struct Metrics {
     pub reloads: By<Reloaded, By<ReloadOutcome, IntCounter>>,
     /// `sluis_connections{listener}`: open now.
     pub connections: By<Listener, IntGauge>,
+    /// `sluis_admin_calls_total{outcome}`: calls of the administrators' API.
+    pub admin_calls: By<AdminCall, IntCounter>,
     /// `sluis_audit_failures_total`: events that could not be written.
     pub audit_failures: IntCounter,
     /// `sluis_audit_failing`: 1 while the audit log cannot be written.
@@ -156,6 +158,12 @@ impl Metrics {
             "Reloads, by what was reloaded and outcome.",
             &["what", "outcome"],
         );
+        let admin_calls = counters(
+            r,
+            "sluis_admin_calls_total",
+            "Calls of the administrators' API, by whether they were let in.",
+            &["outcome"],
+        );
         let connections =
             gauges(r, "sluis_connections", "Connections that are open now, by listener.", &["listener"]);
         let certificate_expiry = sure(GaugeVec::new(
@@ -189,6 +197,7 @@ impl Metrics {
             mail: MailMetrics::register(r),
             reloads: By::new(|w| By::new(|o| labelled(&reloads, &[name(w), name(o)]))),
             connections: By::new(|l| sure(connections.get_metric_with_label_values(&[name(l)]))),
+            admin_calls: By::new(|o| labelled(&admin_calls, &[name(o)])),
             audit_failures: counter(
                 r,
                 "sluis_audit_failures_total",

@@ -411,12 +411,15 @@ async fn import(
 }
 
 /// Answers the file. What goes wrong before its first piece is told as anywhere else; afterwards it breaks off.
-async fn export(State(operations): Shared, Query(export): Query<Export>) -> Result<Response, Failure> {
+async fn export(
+    State(operations): Shared,
+    Extension(Actor(actor)): Extension<Actor>,
+    Query(export): Query<Export>,
+) -> Result<Response, Failure> {
     let (give, mut given) = mpsc::channel(AHEAD);
-    let work =
-        tokio::spawn(
-            async move { operations.export(export.realm.as_deref(), export.delimiter, &give).await },
-        );
+    let work = tokio::spawn(async move {
+        operations.export(export.realm.as_deref(), export.delimiter, &by(&actor), &give).await
+    });
     let Some(first) = given.recv().await else {
         return Err(work.await.map_or(Failure::Abandoned, |done| done.err().unwrap_or(Failure::Abandoned)));
     };

@@ -19,17 +19,19 @@ use crate::base::{
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// Read everything, change nothing.
+    /// Read everything but the audit log, change nothing.
     Read,
     /// Reset, unlock, invite, sign out: users who are no administrators.
     Helpdesk,
     /// Everything.
     Admin,
+    /// Read the audit log.
+    Audit,
 }
 
 impl Scope {
     /// All.
-    pub const ALL: [Self; 3] = [Self::Read, Self::Helpdesk, Self::Admin];
+    pub const ALL: [Self; 4] = [Self::Read, Self::Helpdesk, Self::Admin, Self::Audit];
 
     /// The name on the command line, in the API and in the log.
     pub const fn name(self) -> &'static str {
@@ -37,6 +39,7 @@ impl Scope {
             Self::Read => "read",
             Self::Helpdesk => "helpdesk",
             Self::Admin => "admin",
+            Self::Audit => "audit",
         }
     }
 
@@ -71,10 +74,44 @@ pub(super) struct Kept {
 
 impl Kept {
     /// Whether `presented` is this token, and worth something.
-    pub(super) fn admits(&self, presented: &Presented, now: UnixMillis) -> bool {
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub(super) fn admits(&self, presented: &Presented, now: UnixMillis) -> Result<(), Worthless> {
         let same: bool = self.hash.as_bytes().ct_eq(presented.hash.as_bytes()).into();
-        same && self.revoked.is_none() && self.expires > now
+        if !same {
+            return Err(Worthless::Unknown);
+        }
+        let actor = || actor(&self.name, &presented.id);
+        if self.revoked.is_some() {
+            return Err(Worthless::Revoked { id: presented.id.clone(), actor: actor() });
+        }
+        if self.expires <= now {
+            return Err(Worthless::Expired { id: presented.id.clone(), actor: actor() });
+        }
+        Ok(())
     }
+}
+
+/// Why a token is worth nothing. For log and metrics: the caller is not told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Worthless {
+    /// Nobody made it.
+    Unknown,
+    /// It has ended.
+    Expired {
+        /// Its id.
+        id: String,
+        /// Its name in the audit log.
+        actor: String,
+    },
+    /// It was revoked.
+    Revoked {
+        /// Its id.
+        id: String,
+        /// Its name in the audit log.
+        actor: String,
+    },
 }
 
 /// Who calls the API: a token that was proved. Made by `Operations::caller` only.
@@ -157,6 +194,11 @@ fn checksum(body: &str) -> String {
 
 fn hash(token: &str) -> String {
     HEXLOWER.encode(&Sha256::digest(token.as_bytes()))
+}
+
+/// How a token stands in the audit log. Names need not be unique; with the id they are.
+pub(super) fn actor(name: &str, id: &str) -> String {
+    format!("token:{name}:{id}")
 }
 
 /// What a name may be: it stands in the audit log as an actor.

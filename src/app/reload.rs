@@ -18,7 +18,7 @@ use super::{
     front_desk::FrontDesk,
 };
 use crate::{
-    admin::{operations::Operations, probes::Health},
+    admin::{api::Api, operations::Operations, probes::Health},
     audit::{Event, Subject},
     config::{self, Config, Faults, Loaded, Print, Reading, Secrets},
     log,
@@ -65,6 +65,7 @@ pub(super) struct Listeners {
     pub admin_certificates: Option<Arc<Certificates>>,
     pub front_desk: Option<Arc<FrontDesk>>,
     pub operations: Option<Arc<Operations>>,
+    pub api: Arc<Api>,
     pub health: Arc<Health>,
 }
 
@@ -196,6 +197,7 @@ impl Reloader {
         if let Some(operations) = &self.listeners.operations {
             operations.set_apps(next.config.apps.clone());
         }
+        self.listeners.api.set(&next.config.admin);
         lasting.notices.replace(mailer);
         self.source.log.set(&next.config.log);
         before.upstreams.retire(&next.upstreams);
@@ -269,7 +271,6 @@ fn fixed(config: &Config) -> Vec<(&'static str, String)> {
             "listen.admin",
             format!("{:?}", listen.admin.as_ref().map(|admin| (admin.address, admin.tls.is_some()))),
         ),
-        ("admin", format!("{:?}", config.admin)),
         ("listen.control", format!("{:?}", listen.control)),
         ("threads", config.threads.to_string()),
         ("insecure_cookies", config.insecure_cookies.to_string()),

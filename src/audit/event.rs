@@ -96,6 +96,13 @@ pub enum Event {
         /// So many others were changed.
         changed: usize,
     },
+    /// The list of users was given out.
+    UsersExported {
+        /// So many as far as it came; `None`: it begins.
+        users: Option<usize>,
+        /// All that there are.
+        is_whole: bool,
+    },
     /// A token of the administrators' API was made.
     TokenMade {
         /// Its name.
@@ -106,6 +113,17 @@ pub enum Event {
         /// Its name.
         name: String,
     },
+    /// A token of the administrators' API was used: once an hour for each token and address.
+    ApiUsed,
+    /// A call of the administrators' API was refused.
+    ApiRefused {
+        /// `no_token`, `unknown_token`, `expired_token`, `revoked_token` or `scope`.
+        why: &'static str,
+        /// So many like it were refused since the last one that was written.
+        left_out: u64,
+    },
+    /// The audit log was searched over the administrators' API: one page.
+    AuditSearched,
     /// Emergency codes were made for a user.
     EmergencyCodesMade,
     /// Somebody got in with an emergency code.
@@ -148,8 +166,12 @@ impl Event {
             Self::AuthenticatorRemoved { .. } => "authenticator_removed",
             Self::AuthenticatorRenamed => "authenticator_renamed",
             Self::UsersImported { .. } => "users_imported",
+            Self::UsersExported { .. } => "users_exported",
             Self::TokenMade { .. } => "token_made",
             Self::TokenRevoked { .. } => "token_revoked",
+            Self::AuditSearched => "audit_searched",
+            Self::ApiUsed => "api_used",
+            Self::ApiRefused { .. } => "api_refused",
             Self::EmergencyCodesMade => "emergency_codes_made",
             Self::EmergencyUsed => "emergency_used",
             Self::EmergencyRefused => "emergency_refused",
@@ -168,6 +190,8 @@ impl Event {
             | Self::LoginFromElsewhere
             | Self::InvitationRefused
             | Self::EmergencyRefused
+            | Self::ApiRefused { .. }
+            | Self::UsersExported { users: Some(_), is_whole: false }
             | Self::Server { what: "reload_refused" } => Outcome::Failure,
             _ => Outcome::Success,
         }
@@ -188,6 +212,7 @@ impl Event {
                 | Self::UserChanged { .. }
                 | Self::UserInvited
                 | Self::UsersImported { .. }
+                | Self::UsersExported { .. }
                 | Self::TokenMade { .. }
                 | Self::TokenRevoked { .. }
                 | Self::EmergencyCodesMade
@@ -314,6 +339,8 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_key: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     lost: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<String>,
@@ -342,9 +369,10 @@ pub(super) struct Entry {
 
 /// An event of somebody.
 pub(super) fn entry(event: &Event, subject: &Subject, now: UnixMillis) -> Entry {
-    let (mut method, mut detail, mut previous_user) = (None, None, None);
+    let (mut method, mut detail, mut previous_user, mut left) = (None, None, None, None);
     let counts = match event {
         Event::UsersImported { new, changed } => Some(format!("new={new} changed={changed}")),
+        Event::UsersExported { users: Some(users), .. } => Some(format!("users={users}")),
         _ => None,
     };
     match event {
@@ -356,6 +384,11 @@ pub(super) fn entry(event: &Event, subject: &Subject, now: UnixMillis) -> Entry 
         Event::SessionStarted { ground } => detail = Some(*ground),
         Event::DeviceTakenOver { from } => previous_user = Some(text::bounded(from.name.as_str())),
         Event::Server { what } | Event::UserChanged { what } => detail = Some(*what),
+        Event::UsersExported { users: None, .. } => detail = Some("begun"),
+        Event::ApiRefused { why, left_out } => {
+            detail = Some(*why);
+            left = (*left_out > 0).then_some(*left_out);
+        }
         Event::TokenMade { name } | Event::TokenRevoked { name } => detail = Some(text::bounded(name)),
         _ => {}
     }
@@ -374,6 +407,7 @@ pub(super) fn entry(event: &Event, subject: &Subject, now: UnixMillis) -> Entry 
         method,
         detail: detail.or(counts.as_deref()),
         previous_user,
+        left_out: left,
         ..Body::default()
     };
     Entry { name: event.name(), outcome: event.outcome(), body: text::fields(&body), time: body.time }

@@ -25,8 +25,8 @@ use crate::{
 
 /// How long a start waits for another process (a command that has just reset a user) to let go of the file.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
-/// Endings of rotated files that cannot be read back.
-const PACKED: &[&str] = &["gz", "xz", "zst", "bz2", "unreadable"];
+/// Endings of rotated files that somebody has packed.
+const PACKED: &[&str] = &["gz", "xz", "zst", "bz2"];
 
 /// An open file.
 pub(super) struct FileSink {
@@ -203,9 +203,8 @@ impl FileSink {
 
     /// The file that was rotated away last.
     fn newest(&self) -> Option<PathBuf> {
-        let readable = |path: &PathBuf| {
-            path.extension().and_then(|e| e.to_str()).is_none_or(|ending| !PACKED.contains(&ending))
-        };
+        let readable =
+            |path: &PathBuf| !is_packed(path) && path.extension().is_none_or(|ending| ending != "unreadable");
         let age = |path: &PathBuf| {
             fs::metadata(path)
                 .ok()
@@ -242,6 +241,11 @@ pub fn siblings(path: &Path) -> Vec<PathBuf> {
         .collect();
     found.sort();
     found
+}
+
+/// Whether it must be unpacked before it can be read.
+pub fn is_packed(path: &Path) -> bool {
+    path.extension().and_then(|ending| ending.to_str()).is_some_and(|ending| PACKED.contains(&ending))
 }
 
 /// Opens for appending (made with mode 0600) and takes the lock: two writers would tear the chain.

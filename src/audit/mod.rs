@@ -40,7 +40,7 @@ use prometheus::{IntCounter, IntGauge};
 use tokio::sync::oneshot;
 
 pub use event::{Event, IMPORTED, Outcome, Subject};
-pub use file::siblings;
+pub use file::{is_packed, siblings};
 
 use self::{
     chain::Chain,

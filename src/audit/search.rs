@@ -1,15 +1,20 @@
 //! Finds lines. Whether they are true is for `verify`.
 
+mod page;
+
 use std::{
     fs::File,
     io::{self, BufRead, BufReader},
     net::IpAddr,
     path::Path,
+    time::Duration,
 };
 
 use ipnet::IpNet;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
+pub use self::page::{Cursor, NoPage, Page, page};
 use crate::base::clock::UnixMillis;
 
 /// What is looked for: everything that is set must hold.
@@ -38,7 +43,7 @@ pub struct Query {
 }
 
 /// The fields of a line that people look at.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 pub struct Found {
     /// RFC 3339.
     pub time: String,
@@ -61,6 +66,7 @@ pub struct Found {
     pub device: Option<String>,
     /// From where.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub address: Option<IpAddr>,
     /// In which request.
     #[serde(default)]
@@ -128,3 +134,12 @@ pub fn moment(text: &str) -> Option<UnixMillis> {
     let time = time.or_else(|| format!("{text}T00:00:00Z").parse().ok())?;
     u64::try_from(time.as_millisecond()).ok().map(UnixMillis)
 }
+
+/// The same as an end: a day is a whole day.
+pub fn end_of(text: &str) -> Option<UnixMillis> {
+    let moment = moment(text)?;
+    Some(if text.len() == "2026-11-22".len() { moment.plus(DAY) } else { moment })
+}
+
+/// To its last millisecond.
+const DAY: Duration = Duration::from_millis(86_399_999);

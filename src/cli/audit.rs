@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -281,14 +281,11 @@ fn files(named: &[PathBuf], place: &AuditPlace) -> Result<Vec<PathBuf>, Trouble>
             Trouble::new("the audit log of this configuration is no file").hint("name the files to read")
         );
     };
-    let packed = |path: &Path| {
-        path.extension().and_then(|e| e.to_str()).is_some_and(|e| ["gz", "xz", "zst", "bz2"].contains(&e))
-    };
     let mut all = audit::siblings(path);
-    if all.iter().any(|path| packed(path)) {
+    if all.iter().any(|path| audit::is_packed(path)) {
         let _ = writeln!(io::stderr(), "note: packed files are passed over; unpack and name them");
     }
-    all.retain(|path| !packed(path));
+    all.retain(|path| !audit::is_packed(path));
     all.extend(path.exists().then(|| path.clone()));
     Ok(all)
 }
@@ -327,13 +324,10 @@ fn search(options: &SearchOptions, out: &mut dyn Write) -> Done {
 fn query(options: &SearchOptions) -> Result<Query, Trouble> {
     let time = |typed: &Option<String>, end: bool| -> Result<Option<UnixMillis>, Trouble> {
         let Some(text) = typed else { return Ok(None) };
-        let moment = audit::search::moment(text).ok_or_else(|| {
-            Trouble::new(format!("`{text}` is no time; type 2026-11-22 or 2026-11-22T03:30:00Z"))
-        })?;
-        // a day as an end is a whole day
-        let whole_day = end && text.len() == 10;
-        let day = std::time::Duration::from_millis(86_399_999);
-        Ok(Some(if whole_day { moment.plus(day) } else { moment }))
+        let moment = if end { audit::search::end_of(text) } else { audit::search::moment(text) };
+        let no_time =
+            || Trouble::new(format!("`{text}` is no time; type 2026-11-22 or 2026-11-22T03:30:00Z"));
+        Ok(Some(moment.ok_or_else(no_time)?))
     };
     let network = match &options.address {
         None => None,

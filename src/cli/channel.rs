@@ -224,10 +224,12 @@ impl Channel {
                 }
                 Ok(())
             }
-            Self::Store(operations, _) => {
+            Self::Store(operations, actor) => {
                 let (give, mut given) = mpsc::channel(1);
-                let work =
-                    async move { operations.export(export.realm.as_deref(), export.delimiter, &give).await };
+                let by = By { actor, ..By::default() };
+                let work = async move {
+                    operations.export(export.realm.as_deref(), export.delimiter, &by, &give).await
+                };
                 let listen = async move {
                     while let Some(piece) = given.recv().await {
                         take(&piece)?;

@@ -27,7 +27,7 @@ enum Command {
         /// What it is for: 1 to 64 of a-z, A-Z, 0-9 and . _ -
         name: String,
         /// What it may do; may be given several times
-        #[arg(short, long, required = true, value_parser = scope, value_name = "read|helpdesk|admin")]
+        #[arg(short, long, required = true, value_parser = scope, value_name = "read|helpdesk|admin|audit")]
         scope: Vec<Scope>,
         /// After so many days it is worth nothing
         #[arg(short, long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=366))]
@@ -109,5 +109,5 @@ async fn list(channel: &Channel, json: bool, out: &mut dyn Write) -> Done {
 }
 
 fn scope(typed: &str) -> Result<Scope, String> {
-    Scope::parse(typed).ok_or_else(|| "read, helpdesk or admin".to_owned())
+    Scope::parse(typed).ok_or_else(|| "read, helpdesk, admin or audit".to_owned())
 }

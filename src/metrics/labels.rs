@@ -385,6 +385,28 @@ label!(
 );
 
 label!(
+    /// What became of a call of the administrators' API: `outcome` of `sluis_admin_calls_total`.
+    AdminCall {
+        /// It was let in; what became of it then is another thing.
+        Admitted = "admitted",
+        /// Neither a token nor a certificate.
+        NoToken = "no_token",
+        /// A token that nobody made.
+        UnknownToken = "unknown_token",
+        /// A token that has ended.
+        ExpiredToken = "expired_token",
+        /// A token that was revoked.
+        RevokedToken = "revoked_token",
+        /// Without the scope of the route.
+        Scope = "scope",
+        /// Too many of this address or token.
+        TooMany = "too_many",
+        /// Nobody could say who it is: the store failed.
+        Unavailable = "unavailable",
+    }
+);
+
+label!(
     /// Where connections come in: `listener` of `sluis_connections` and `sluis_certificate_expiry_seconds`.
     Listener {
         /// Plain HTTP.

@@ -15,6 +15,7 @@
 mod support;
 
 mod admin_api;
+mod admin_audit;
 mod attacks;
 mod audit;
 mod chart;

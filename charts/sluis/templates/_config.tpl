@@ -24,6 +24,12 @@
       "http2" $v.listen.https.http2
       "proxy_protocol" $v.listen.https.proxyProtocol) }}
 {{- end }}
+{{- if $v.listen.admin.enabled }}
+{{- $_ := set $listen "admin" (dict
+      "address" (include "sluis.address" (dict "host" $host "port" $v.listen.admin.port))
+      "certificate_file" "/etc/sluis/admin/tls.crt"
+      "key_file" "/etc/sluis/admin/tls.key") }}
+{{- end }}
 {{- $keys := list }}
 {{- range $v.keys.names }}
 {{- $keys = append $keys (dict "file" (printf "/etc/sluis/keys/%s" .)) }}

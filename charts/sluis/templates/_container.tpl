@@ -18,6 +18,9 @@ ports:
   {{- if .Values.listen.https.enabled }}
   - { name: sluis-https, containerPort: {{ .Values.listen.https.port }}, protocol: TCP }
   {{- end }}
+  {{- if .Values.listen.admin.enabled }}
+  - { name: sluis-admin, containerPort: {{ .Values.listen.admin.port }}, protocol: TCP }
+  {{- end }}
   - { name: sluis-ops, containerPort: {{ .Values.listen.operations.port }}, protocol: TCP }
 startupProbe:
   httpGet: { path: /livez, port: {{ .Values.listen.operations.port }} }
@@ -45,6 +48,9 @@ volumeMounts:
   - { name: sluis-keys, mountPath: /etc/sluis/keys, readOnly: true }
   {{- if .Values.listen.https.enabled }}
   - { name: sluis-tls, mountPath: /etc/sluis/tls, readOnly: true }
+  {{- end }}
+  {{- if .Values.listen.admin.enabled }}
+  - { name: sluis-admin, mountPath: /etc/sluis/admin, readOnly: true }
   {{- end }}
   {{- if eq .Values.store.kind "sqlite" }}
   - { name: sluis-data, mountPath: /var/lib/sluis }
@@ -80,6 +86,10 @@ seccompProfile: { type: RuntimeDefault }
 {{- if .Values.listen.https.enabled }}
 - name: sluis-tls
   secret: { secretName: {{ .Values.listen.https.existingSecret | quote }}, defaultMode: 288 }
+{{- end }}
+{{- if .Values.listen.admin.enabled }}
+- name: sluis-admin
+  secret: { secretName: {{ .Values.listen.admin.existingSecret | quote }}, defaultMode: 288 }
 {{- end }}
 {{- if eq .Values.store.kind "sqlite" }}
 - name: sluis-data

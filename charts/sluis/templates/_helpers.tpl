@@ -108,6 +108,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
 {{- if and $v.listen.https.enabled (not $v.listen.https.existingSecret) }}
 {{- fail "listen.https.existingSecret: name a Secret of type kubernetes.io/tls" }}
 {{- end }}
+{{- if and $v.listen.admin.enabled (not $v.listen.admin.existingSecret) }}
+{{- fail "listen.admin.existingSecret: tokens and passwords of administrators go there; name a Secret of type kubernetes.io/tls" }}
+{{- end }}
 {{- if and (or $v.ingress.enabled $v.httpRoute.enabled) (not $v.listen.http.enabled) }}
 {{- fail "listen.http.enabled: an ingress or route speaks plain HTTP with Sluis; enable it, or let a Service of type LoadBalancer pass TLS through to listen.https" }}
 {{- end }}
@@ -132,6 +135,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
 {{- end }}
 {{- if $v.listen.https.enabled }}
 {{- $used = append $used (list "listen.https.port" $v.listen.https.port) }}
+{{- end }}
+{{- if $v.listen.admin.enabled }}
+{{- $used = append $used (list "listen.admin.port" $v.listen.admin.port) }}
 {{- end }}
 {{- if $sidecar }}
 {{- $used = append $used (list "sidecar.app.port" $v.sidecar.app.port) }}

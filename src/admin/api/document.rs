@@ -25,7 +25,7 @@ pub(super) fn head() -> OpenApi {
         .info(info)
         .servers(Some([Server::new(super::PREFIX)]))
         .components(Some(components))
-        .tags(Some(["users", "tokens", "server"].map(Tag::new)))
+        .tags(Some(["users", "tokens", "server", "audit"].map(Tag::new)))
         .build()
 }
 
@@ -129,5 +129,5 @@ const SHARED: &[(&str, &str, &str)] = &[
 const SCHEME: &str = "token";
 const ABOUT: &str = "Users, their authenticators and sessions. Every act is in the audit log under the name of the token, and \
                      takes effect at every replica before it is answered.";
-const TOKENS: &str = "A token that `sluis token create` made. `read` reads everything, `helpdesk` resets, unlocks, invites and signs \
+const TOKENS: &str = "A token that `sluis token create` made. `read` reads everything but the audit log, `audit` reads that, `helpdesk` resets, unlocks, invites and signs \
                       out users who are no administrators, `admin` does everything.";

@@ -1,5 +1,6 @@
 //! Who may call: the address within its rate, a token that is worth something, that token within its rate, and then the
-//! scope of the route. In this order, so that guessing costs the one who guesses.
+//! scope of the route. In this order, so that guessing costs the one who guesses. What comes of each call is told to
+//! [`Register`](super::register::Register).
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -13,11 +14,14 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, header};
 
-use super::Api;
-use crate::admin::{
-    listener::Arrival,
-    problem::{Kind, Problem},
-    tokens::{Caller, Scope},
+use super::{Api, register::Refused};
+use crate::{
+    admin::{
+        listener::Arrival,
+        problem::{Kind, Problem},
+        tokens::{Caller, Scope},
+    },
+    metrics::AdminCall,
 };
 
 /// Lets a request in that has a token; from here on its [`Caller`] stands in its extensions.
@@ -36,20 +40,46 @@ pub(super) async fn admit(State(api): State<Arc<Api>>, mut request: Request, nex
 }
 
 /// Lets only tokens on that have this scope.
-pub(super) async fn scoped(State(scope): State<Scope>, request: Request, next: Next) -> Response {
-    match request.extensions().get::<Caller>() {
-        Some(caller) if caller.may(scope) => next.run(request).await,
+pub(super) async fn scoped(
+    State((api, scope)): State<(Arc<Api>, Scope)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let extensions = request.extensions();
+    match (extensions.get::<Caller>(), extensions.get::<Arrival>()) {
+        (Some(caller), _) if caller.may(scope) => next.run(request).await,
+        (Some(caller), Some(arrival)) => {
+            api.register.refused(&Refused::Scope(caller), arrival);
+            Problem::new(Kind::Scope(scope)).into_response()
+        }
         _ => Problem::new(Kind::Scope(scope)).into_response(),
     }
 }
 
 async fn caller(api: &Api, arrival: &Arrival, headers: &HeaderMap) -> Result<Caller, Problem> {
-    let now = api.clock.now();
-    api.of_addresses.charge(whole(arrival.client), now).map_err(Problem::too_many)?;
-    let token = presented(headers).ok_or_else(|| Problem::new(Kind::NoToken))?;
-    let caller = api.operations.caller(token).await.map_err(|error| Problem::unavailable(&error))?;
-    let caller = caller.ok_or_else(|| Problem::new(Kind::BadToken))?;
-    api.of_tokens.charge(caller.id().to_owned(), now).map_err(Problem::too_many)?;
+    let (now, register) = (api.clock.now(), &api.register);
+    let too_many = |wait| {
+        register.counted(AdminCall::TooMany);
+        Problem::too_many(wait)
+    };
+    let unavailable = |error| {
+        register.counted(AdminCall::Unavailable);
+        Problem::unavailable(&error)
+    };
+    api.of_addresses.charge(whole(arrival.client), now).map_err(too_many)?;
+    let Some(token) = presented(headers) else {
+        register.refused(&Refused::NoToken, arrival);
+        return Err(Problem::new(Kind::NoToken));
+    };
+    let caller = match api.operations.caller(token).await.map_err(unavailable)? {
+        Ok(caller) => caller,
+        Err(why) => {
+            register.refused(&Refused::Token(&why), arrival);
+            return Err(Problem::new(Kind::BadToken));
+        }
+    };
+    api.of_tokens.charge(caller.id().to_owned(), now).map_err(too_many)?;
+    register.admitted(&caller, whole(arrival.client), arrival);
     Ok(caller)
 }
 

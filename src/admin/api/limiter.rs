@@ -1,8 +1,13 @@
-//! How many requests one token, or one address, may make: a rate, and a quarter of a minute's worth at once (GCRA).
+//! How often one token, or one address, may do something: a rate, and so much at once (GCRA).
 //!
 //! Counts in this process only, and forgets at a restart: it bounds work and guards no secret.
 
-use std::{collections::HashMap, hash::Hash, time::Duration};
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 
@@ -10,7 +15,9 @@ use crate::base::clock::UnixMillis;
 
 /// Counts the requests of each `K`.
 pub(super) struct Limiter<K> {
-    interval: Duration,
+    /// Nanoseconds between two.
+    interval: AtomicU64,
+    at_once: Duration,
     state: Mutex<State<K>>,
 }
 
@@ -21,10 +28,27 @@ struct State<K> {
 }
 
 impl<K: Eq + Hash> Limiter<K> {
-    /// So many requests a minute.
+    /// So many requests a minute, and a quarter of a minute's worth of them at once.
     pub fn new(rate: u32) -> Self {
-        let interval = Duration::from_secs(60).checked_div(rate).unwrap_or(Duration::from_secs(60));
-        Self { interval, state: Mutex::new(State { paid: HashMap::default(), look_at: SMALL }) }
+        Self::of(interval(rate), AT_ONCE)
+    }
+
+    /// So many from now on.
+    pub fn set(&self, rate: u32) {
+        self.interval.store(nanos(interval(rate)), Ordering::Relaxed);
+    }
+
+    /// Once in each of these.
+    pub fn every(interval: Duration) -> Self {
+        Self::of(interval, interval)
+    }
+
+    fn of(interval: Duration, at_once: Duration) -> Self {
+        Self {
+            interval: AtomicU64::new(nanos(interval)),
+            at_once,
+            state: Mutex::new(State { paid: HashMap::default(), look_at: SMALL }),
+        }
     }
 
     /// Charges one request.
@@ -38,10 +62,11 @@ impl<K: Eq + Hash> Limiter<K> {
             state.paid.retain(|_, paid| *paid > now);
             state.look_at = state.paid.len().saturating_mul(2).max(SMALL);
         }
-        let latest = now.saturating_add(AT_ONCE);
+        let latest = now.saturating_add(self.at_once);
         // A clock that was set back must not lock anybody out for long.
         let paid = state.paid.get(&key).map_or(now, |paid| (*paid).clamp(now, latest));
-        let next = paid.saturating_add(self.interval);
+        let interval = Duration::from_nanos(self.interval.load(Ordering::Relaxed));
+        let next = paid.saturating_add(interval);
         if next > latest {
             return Err(next.saturating_sub(latest));
         }
@@ -50,6 +75,15 @@ impl<K: Eq + Hash> Limiter<K> {
     }
 }
 
+fn interval(rate: u32) -> Duration {
+    MINUTE.checked_div(rate).unwrap_or(MINUTE)
+}
+
+fn nanos(interval: Duration) -> u64 {
+    u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX)
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
 /// What was not used for so long can be used at once.
 const AT_ONCE: Duration = Duration::from_secs(15);
 /// The list is looked through when it has grown beyond this and doubled since.
@@ -75,6 +109,16 @@ mod tests {
         assert!(limiter.charge("anna", START.plus(Duration::from_millis(999))).is_err());
         assert!(limiter.charge("anna", START.plus(wait)).is_ok());
         assert!(limiter.charge("anna", START.plus(wait)).is_err());
+    }
+
+    #[test]
+    fn another_rate_counts_at_once() {
+        let limiter = Limiter::new(60);
+        while limiter.charge("anna", START).is_ok() {}
+        limiter.set(600);
+        assert!(limiter.charge("anna", START.plus(Duration::from_millis(99))).is_err());
+        assert!(limiter.charge("anna", START.plus(Duration::from_millis(100))).is_ok());
+        assert!(limiter.charge("anna", START.plus(Duration::from_millis(100))).is_err());
     }
 
     #[test]

@@ -29,22 +29,35 @@ struct House {
     router: Router,
     clock: Arc<ManualClock>,
     store: SharedStore,
+    _dir: tempfile::TempDir,
 }
 
 impl House {
     fn new(rate: u32) -> Self {
         let (store, clock) = (memory::open(), ManualClock::at(NOW));
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("audit.jsonl"), "").unwrap();
+        let auditor = Arc::new(Auditor::discarding());
         let app = App { id: AppId::new("ecd"), realm: Realm::new("zorg"), ..sample::app() };
         let operations = Operations::new(
             store.clone(),
             vec![Arc::new(app)],
-            Arc::new(Auditor::discarding()),
+            Arc::clone(&auditor),
             clock.clone(),
             Arc::new(SystemRandom),
         );
-        let api = Api::new(Arc::new(operations), Arc::default(), store.clone(), clock.clone(), rate);
+        let parts = Parts {
+            operations: Arc::new(operations),
+            live: Arc::default(),
+            store: store.clone(),
+            clock: clock.clone(),
+            auditor,
+            metrics: Arc::new(Metrics::new(&[])),
+            audit_file: Some(dir.path().join("audit.jsonl")),
+        };
+        let api = Api::new(parts, &config::Admin { rate });
         let router = crate::admin::router(router(&api), Router::new());
-        Self { api, router, clock, store }
+        Self { api, router, clock, store, _dir: dir }
     }
 
     async fn token(&self, scopes: &[Scope]) -> String {
@@ -93,24 +106,25 @@ fn key(name: &str) -> UserKey {
     UserKey { realm: Realm::new("zorg"), name: UserName::canonical(name) }
 }
 
-/// Method, path, a body that is fine, and what a token with `read`, `helpdesk`, `admin` gets.
-const ROUTES: &[(&str, &str, &str, [u16; 3])] = &[
-    ("get", "/users", "", [200, 403, 200]),
-    ("get", "/users/{realm}/{name}", "", [200, 403, 200]),
-    ("get", "/users/{realm}/{name}/sessions", "", [200, 403, 200]),
-    ("get", "/tokens", "", [200, 403, 200]),
-    ("get", "/store", "", [200, 403, 200]),
-    ("post", "/users/{realm}/{name}/reset", r#"{"reason":"x"}"#, [403, 200, 200]),
-    ("post", "/users/{realm}/{name}/unlock", "{}", [403, 200, 200]),
-    ("post", "/users/{realm}/{name}/sign-out", "{}", [403, 200, 200]),
-    ("post", "/users/{realm}/{name}/invite", "{}", [403, 200, 200]),
-    ("patch", "/users/{realm}/{name}", r#"{"settings":{"language":"nl"}}"#, [403, 403, 200]),
-    ("post", "/users/{realm}/{name}/block", r#"{"reason":"x"}"#, [403, 403, 200]),
-    ("post", "/users/{realm}/{name}/unblock", "{}", [403, 403, 200]),
-    ("post", "/users/{realm}/{name}/emergency-codes", r#"{"reason":"x"}"#, [403, 403, 200]),
+/// Method, path, a body that is fine, and what a token with `read`, `helpdesk`, `admin`, `audit` gets.
+const ROUTES: &[(&str, &str, &str, [u16; 4])] = &[
+    ("get", "/users", "", [200, 403, 200, 403]),
+    ("get", "/users/{realm}/{name}", "", [200, 403, 200, 403]),
+    ("get", "/users/{realm}/{name}/sessions", "", [200, 403, 200, 403]),
+    ("get", "/tokens", "", [200, 403, 200, 403]),
+    ("get", "/audit", "", [403, 403, 200, 200]),
+    ("get", "/store", "", [200, 403, 200, 403]),
+    ("post", "/users/{realm}/{name}/reset", r#"{"reason":"x"}"#, [403, 200, 200, 403]),
+    ("post", "/users/{realm}/{name}/unlock", "{}", [403, 200, 200, 403]),
+    ("post", "/users/{realm}/{name}/sign-out", "{}", [403, 200, 200, 403]),
+    ("post", "/users/{realm}/{name}/invite", "{}", [403, 200, 200, 403]),
+    ("patch", "/users/{realm}/{name}", r#"{"settings":{"language":"nl"}}"#, [403, 403, 200, 403]),
+    ("post", "/users/{realm}/{name}/block", r#"{"reason":"x"}"#, [403, 403, 200, 403]),
+    ("post", "/users/{realm}/{name}/unblock", "{}", [403, 403, 200, 403]),
+    ("post", "/users/{realm}/{name}/emergency-codes", r#"{"reason":"x"}"#, [403, 403, 200, 403]),
     // There is no such authenticator, and no such token: past the guard is past the guard.
-    ("post", "/users/{realm}/{name}/authenticators/{id}/remove", r#"{"reason":"x"}"#, [403, 403, 404]),
-    ("post", "/tokens/{id}/revoke", "{}", [403, 403, 404]),
+    ("post", "/users/{realm}/{name}/authenticators/{id}/remove", r#"{"reason":"x"}"#, [403, 403, 404, 403]),
+    ("post", "/tokens/{id}/revoke", "{}", [403, 403, 404, 403]),
 ];
 
 /// Each route is for the callers that the table names; a route without a row fails, and so does a row without a route.
@@ -238,6 +252,12 @@ async fn what_cannot_be_is_refused_and_changes_nothing() {
         ("GET", "/users?limit=x", None, 422),
         ("GET", "/users?serach=anna", None, 422),
         ("GET", "/users?cursor=anna", None, 422),
+        ("GET", "/audit?cursor=anna", None, 422),
+        ("GET", "/audit?limit=0", None, 422),
+        ("GET", "/audit?outcome=well", None, 422),
+        ("GET", "/audit?address=here", None, 422),
+        ("GET", "/audit?since=yesterday", None, 422),
+        ("GET", "/audit?users=anna", None, 422),
         ("GET", "/users/zorg/nobody", None, 404),
         ("GET", "/users/nowhere/anna", None, 404),
         ("GET", "/users/zorg/%ff", None, 400),

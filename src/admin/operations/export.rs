@@ -4,24 +4,29 @@ use futures_util::{StreamExt, stream::FuturesOrdered};
 use tokio::sync::mpsc::Sender;
 
 use super::{
-    Failure, Operations,
+    By, Failure, Operations,
     import::{Column, escaped},
     view,
 };
 use crate::{
-    model::{UserKey, UserName},
+    audit::Event,
+    model::{Realm, UserKey, UserName},
     store::{UserRecord, documents},
 };
 
 impl Operations {
     /// Gives all users of a realm, a piece at a time. What a spreadsheet would take for a formula has a `'` in front.
     ///
+    /// That it begins is in the audit log before the first piece is given, and how many it was at its end, however it ends.
+    ///
     /// # Errors
-    /// When there are several realms and none was named, nobody listens any more, or the store fails.
+    /// When there are several realms and none was named, nobody listens any more, the store fails, or the audit log
+    /// cannot be written and `audit.on_failure` is `deny`.
     pub async fn export(
         &self,
         realm: Option<&str>,
         delimiter: char,
+        by: &By<'_>,
         give: &Sender<Vec<u8>>,
     ) -> Result<(), Failure> {
         let realm = self.app_of(realm)?.realm.clone();
@@ -29,6 +34,22 @@ impl Operations {
             ';' => b';',
             _ => b',',
         };
+        self.auditor.ready()?;
+        self.record(&Event::UsersExported { users: None, is_whole: false }, None, by).await?;
+        let mut users = 0;
+        let given = self.give_all(realm, delimiter, &mut users, give).await;
+        let event = Event::UsersExported { users: Some(users), is_whole: given.is_ok() };
+        self.record(&event, None, by).await?;
+        given
+    }
+
+    async fn give_all(
+        &self,
+        realm: Realm,
+        delimiter: u8,
+        users: &mut usize,
+        give: &Sender<Vec<u8>>,
+    ) -> Result<(), Failure> {
         let mut after = UserKey { realm: realm.clone(), name: UserName::canonical("") };
         let mut piece = lines(delimiter, [Column::ALL.map(|column| column.name().to_owned())])?;
         loop {
@@ -45,6 +66,7 @@ impl Operations {
             }
             piece.extend(lines(delimiter, cells)?);
             give.send(std::mem::take(&mut piece)).await.map_err(|_| Failure::Abandoned)?;
+            *users = users.saturating_add(ours.len());
             match ours.last() {
                 Some(last) if ours.len() == PAGE => after = last.user.clone(),
                 _ => return Ok(()),

@@ -241,6 +241,14 @@ impl Operations {
         Ok(())
     }
 
+    /// Puts something into the audit log that changes nothing, before it is given out.
+    ///
+    /// # Errors
+    /// When the audit log cannot be written, and `audit.on_failure` is `deny`.
+    pub async fn note(&self, event: &Event, by: &By<'_>) -> Result<(), Failure> {
+        Ok(self.record(event, None, by).await?)
+    }
+
     /// The user that an administrator means: a name as listed, else as typed at the login.
     async fn find(&self, typed: &str, realm: Option<&str>) -> Result<UserKey, Failure> {
         let app = self.app_of(realm)?;

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{By, Failure, Operations};
 use crate::{
-    admin::tokens::{self, Caller, Kept, Scope},
+    admin::tokens::{self, Caller, Kept, Scope, Worthless},
     audit::Event,
     base::clock::UnixMillis,
     store::{
@@ -92,7 +92,7 @@ impl Operations {
             return Err(bad("name", "1 to 64 of a-z, A-Z, 0-9 and . _ -", name));
         }
         if scopes.is_empty() {
-            return Err(bad("scope", "at least one of read, helpdesk, admin", ""));
+            return Err(bad("scope", "at least one of read, helpdesk, admin, audit", ""));
         }
         if lives < SHORTEST || lives > LONGEST {
             return Err(bad("days", "1 to 366", &(lives.as_secs() / 86_400).to_string()));
@@ -163,26 +163,26 @@ impl Operations {
         Ok(row(id.to_owned(), &kept, now))
     }
 
-    /// Who presents this; `None` for whatever is no token that is worth something. It is looked up in the store each
-    /// time: so a revoked one is worth nothing from the moment on when that was answered.
+    /// Who presents this, or why it is worth nothing. It is looked up in the store each time: so a revoked one is worth
+    /// nothing from the moment on when that was answered.
     ///
     /// # Errors
     /// When the store fails: that is never "nobody", and never somebody.
-    pub async fn caller(&self, presented: &str) -> StoreResult<Option<Caller>> {
-        let Some(presented) = tokens::read(presented) else { return Ok(None) };
+    pub async fn caller(&self, presented: &str) -> StoreResult<Result<Caller, Worthless>> {
+        let Some(presented) = tokens::read(presented) else { return Ok(Err(Worthless::Unknown)) };
         let Some(document) = self.store.document(Collection::Tokens, &presented.id).await? else {
-            return Ok(None);
+            return Ok(Err(Worthless::Unknown));
         };
         let kept: Kept = documents::read(Collection::Tokens, &document)?;
         let now = self.clock.now();
-        if !kept.admits(&presented, now) {
-            return Ok(None);
+        if let Err(why) = kept.admits(&presented, now) {
+            return Ok(Err(why));
         }
         if kept.used.is_none_or(|used| now.since(used) >= USE_NOTED_EVERY) {
             self.note_use(&presented.id, now).await;
         }
-        let actor = format!("token:{}", detail(&kept.name, &presented.id));
-        Ok(Some(Caller { id: presented.id, actor, scopes: kept.scopes }))
+        let actor = tokens::actor(&kept.name, &presented.id);
+        Ok(Ok(Caller { id: presented.id, actor, scopes: kept.scopes }))
     }
 
     /// It tells people something, and decides nothing.

@@ -171,14 +171,14 @@ pub fn verify(
 }
 
 /// The first line of a chain in a file.
-struct First {
-    chain: String,
-    seq: u64,
+pub(super) struct First {
+    pub chain: String,
+    pub seq: u64,
     time: String,
 }
 
 impl First {
-    fn of(file: File) -> io::Result<Self> {
+    pub fn of(file: File) -> io::Result<Self> {
         let mut reader = BufReader::new(file);
         let mut bytes = Vec::new();
         while read_line(&mut reader, &mut bytes)? > 0 {
@@ -192,7 +192,7 @@ impl First {
 }
 
 /// By the time at which they begin; but files that begin with the same chain by number, whatever the clock said.
-fn sort(files: &mut [(First, &PathBuf, u64)]) {
+pub(super) fn sort<T>(files: &mut [(First, T, u64)]) {
     files.sort_by(|(a, ..), (b, ..)| (&a.time, a.seq, &a.chain).cmp(&(&b.time, b.seq, &b.chain)));
     let mut places: HashMap<String, Vec<usize>> = HashMap::new();
     for (at, (first, ..)) in files.iter().enumerate() {

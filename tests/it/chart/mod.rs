@@ -114,6 +114,24 @@ fn options() -> Vec<(&'static str, &'static str, Value)> {
             }),
         ),
         (
+            "administrators",
+            GATEWAY,
+            json!({
+                "listen": { "admin": { "enabled": true, "existingSecret": "sluis-admin" } },
+                "networkPolicy": { "adminFrom": [{ "namespaceSelector": { "matchLabels": { "name": "care-it" } } }] },
+                "service": { "type": "LoadBalancer" },
+                "config": { "admin": { "rate": 60 } },
+            }),
+        ),
+        (
+            "administrators of a sidecar, from nowhere yet",
+            SIDECAR,
+            json!({
+                "listen": { "admin": { "enabled": true, "port": 9443, "existingSecret": "sluis-admin" }, "https": https["https"] },
+                "serviceMonitor": { "enabled": true }, "networkPolicy": { "metricsFrom": [{ "podSelector": {} }] },
+            }),
+        ),
+        (
             "nothing optional",
             GATEWAY,
             json!({

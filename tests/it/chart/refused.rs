@@ -59,6 +59,12 @@ fn f5_what_cannot_work_is_refused_with_what_to_do() {
             "listen: enable http, https or both",
         ),
         (GATEWAY, json!({ "listen": { "https": { "enabled": true } } }), "Secret of type kubernetes.io/tls"),
+        (GATEWAY, json!({ "listen": { "admin": { "enabled": true } } }), "listen.admin.existingSecret"),
+        (
+            GATEWAY,
+            json!({ "listen": { "admin": { "enabled": true, "existingSecret": "t", "port": 9180 } } }),
+            "9180 is the port of",
+        ),
         (
             GATEWAY,
             json!({ "ingress": { "enabled": true }, "listen": {

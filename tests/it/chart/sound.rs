@@ -227,8 +227,10 @@ impl Objects {
         let operations = port("/listen/operations").unwrap();
         let public: BTreeSet<u64> =
             [port("/listen/http/address"), port("/listen/https/address")].into_iter().flatten().collect();
+        let admin = port("/listen/admin/address");
         let mut all = public.clone();
         all.insert(operations);
+        all.extend(admin);
         assert_eq!(numbers(list(sluis, "/ports"), "containerPort"), all, "{name}: the container's ports");
         for (probe, path) in
             [("startupProbe", "/livez"), ("readinessProbe", "/readyz"), ("livenessProbe", "/livez")]
@@ -242,7 +244,13 @@ impl Objects {
         for service in self.kind("Service") {
             let targets = numbers(list(service, "/spec/ports"), "targetPort");
             let inner = service["metadata"]["name"].as_str().unwrap().ends_with("-operations");
-            let expected = if inner { BTreeSet::from([operations]) } else { public.clone() };
+            let of_admin = service["metadata"]["name"].as_str().unwrap().ends_with("-admin");
+            let expected = match (inner, of_admin) {
+                (true, _) => BTreeSet::from([operations]),
+                (_, true) => admin.into_iter().collect(),
+                _ => public.clone(),
+            };
+            assert!(!of_admin || service["spec"]["type"] == "ClusterIP", "{name}: inside the cluster");
             assert_eq!(targets, expected, "{name}: the Service leads to Sluis and nowhere else");
             assert!(!inner || service["spec"]["clusterIP"] == "None", "{name}");
         }
@@ -264,9 +272,17 @@ impl Objects {
                     !ports.contains(&operations) || !list(rule, "/from").is_empty(),
                     "{name}: metrics are not for all"
                 );
+                let of_admin = admin.is_some_and(|admin| ports.contains(&admin));
+                assert!(
+                    !of_admin || (ports.len() == 1 && !list(rule, "/from").is_empty()),
+                    "{name}: administration is for those named"
+                );
                 open.extend(ports);
             }
             open.remove(&operations);
+            admin.inspect(|admin| {
+                open.remove(admin);
+            });
             assert_eq!(open, public, "{name}: every other port, the app's too, is closed");
         }
         if sidecar {
@@ -350,7 +366,7 @@ impl Objects {
             )
             .unwrap();
         }
-        if let Some(https) = config.pointer("/listen/https") {
+        for https in ["/listen/https", "/listen/admin"].into_iter().filter_map(|path| config.pointer(path)) {
             let made = rcgen::generate_simple_self_signed(["ecd.example.org".into()]).unwrap();
             std::fs::write(at(https["certificate_file"].as_str().unwrap()), made.cert.pem()).unwrap();
             std::fs::write(at(https["key_file"].as_str().unwrap()), made.signing_key.serialize_pem())
