@@ -84,6 +84,7 @@ const fn scope_key(scope: Scope) -> &'static str {
         Scope::Read => "desk-scope-read",
         Scope::Helpdesk => "desk-scope-helpdesk",
         Scope::Admin => "desk-scope-admin",
+        Scope::Audit => "desk-scope-audit",
     }
 }
 

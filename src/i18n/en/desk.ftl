@@ -216,3 +216,4 @@ desk-token-revoked = Revoked
 desk-scope-read = read
 desk-scope-helpdesk = helpdesk
 desk-scope-admin = everything
+desk-scope-audit = audit log

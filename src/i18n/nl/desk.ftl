@@ -216,3 +216,4 @@ desk-token-revoked = Ingetrokken
 desk-scope-read = lezen
 desk-scope-helpdesk = helpdesk
 desk-scope-admin = alles
+desk-scope-audit = auditlog
