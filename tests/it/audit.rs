@@ -400,3 +400,45 @@ async fn nothing_typed_gets_into_the_log_as_a_line() {
     let said = sluis.process.said();
     assert!(!said.contains('\u{1b}'), "nor in the program's own log");
 }
+
+/// Whole files that are gone: in the middle the next line shows it; at the end only a checkpoint that was kept elsewhere
+/// does, and it is located at the last line that is left.
+#[tokio::test]
+async fn files_that_are_gone_are_missed() {
+    let app = Demo::start();
+    let mut sluis = Sluis::start(&exempt(&app));
+    for round in 1..=3 {
+        let mut browser = sluis.browser();
+        assert_eq!(sluis.password(&mut browser, "anna").await.status, StatusCode::FOUND);
+        let path = sluis.file("audit.jsonl");
+        std::fs::rename(&path, sluis.file(&format!("audit.jsonl.{round}"))).unwrap();
+        sluis.process.signal("HUP");
+        let waiting = async {
+            while !path.exists() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("a new file");
+    }
+    sluis.process.signal("TERM");
+    assert!(sluis.process.wait().success());
+    let log = sluis.file("server.log");
+    std::fs::write(&log, sluis.process.said()).unwrap();
+    let kept = ["--checkpoints", log.to_str().unwrap()];
+    let (well, said) = verify(&sluis, &kept);
+    assert!(well && said.contains("4 files"), "{said}");
+
+    let second = std::fs::read_to_string(sluis.file("audit.jsonl.2")).unwrap();
+    std::fs::remove_file(sluis.file("audit.jsonl.2")).unwrap();
+    let (well, said) = verify(&sluis, &[]);
+    assert!(!well && said.contains("audit.jsonl.3:1: cut out"), "{said}");
+
+    std::fs::write(sluis.file("audit.jsonl.2"), &second).unwrap();
+    std::fs::remove_file(sluis.file("audit.jsonl.3")).unwrap();
+    std::fs::remove_file(sluis.file("audit.jsonl")).unwrap();
+    let (well, said) = verify(&sluis, &[]);
+    assert!(well && said.contains("its end is cut off (give a --checkpoint to know)"), "{said}");
+    let (well, said) = verify(&sluis, &kept);
+    let located = format!("audit.jsonl.2:{}: truncated", second.lines().count());
+    assert!(!well && said.contains(&located), "{located}: {said}");
+}
