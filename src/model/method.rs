@@ -42,6 +42,15 @@ impl MethodSet {
     /// No method.
     pub const EMPTY: Self = Self(0);
 
+    /// Every method.
+    pub const ALL: Self = {
+        let (mut all, mut rest) = (Self::EMPTY, Method::ALL);
+        while let [first, more @ ..] = rest {
+            (all, rest) = (all.with(*first), more);
+        }
+        all
+    };
+
     /// The set of one method.
     pub const fn of(method: Method) -> Self {
         Self(1 << method as u8)

@@ -31,6 +31,7 @@ mod forms;
 mod invite;
 mod logout;
 mod me;
+mod methods;
 mod reply;
 mod view;
 mod visitor;
@@ -54,7 +55,7 @@ use crate::{
     base::{clock::SharedClock, keyring::Keyring},
     config::App,
     deliver::notices::Notices,
-    factor::totp::Totp,
+    factor::{Factors, totp::Totp},
     metrics::Metrics,
     model::RequestId,
     session::{admission::Admissions, cookie::Names, standing::Standings},
@@ -87,7 +88,9 @@ pub struct Pages {
     pub admissions: Arc<Admissions>,
     /// What is kept.
     pub store: SharedStore,
-    /// Codes.
+    /// Every way to prove a second factor.
+    pub factors: Arc<Factors>,
+    /// Links authenticator apps.
     pub totp: Arc<Totp>,
     /// Cookie names.
     pub names: Names,

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use regex::Regex;
 
 use super::super::{
-    admit, assets, challenge, emergency, enrol, error_page, errors, invite, logout, me,
+    admit, assets, challenge, emergency, enrol, error_page, errors, invite, logout, me, methods,
     view::{Frame, Problem},
 };
 use crate::{
@@ -36,6 +36,8 @@ fn samples(language: Language) -> Vec<(String, String)> {
     let asked = |user, again, hours: u64| challenge::Asked {
         user,
         issuer: "Care records",
+        method: Method::Totp,
+        others: Vec::new(),
         again,
         validity: Duration::from_secs(hours * 3600),
         token: "dG9rZW4".to_owned(),
@@ -54,7 +56,7 @@ fn samples(language: Language) -> Vec<(String, String)> {
         key: "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ",
         name: None,
     };
-    let wrong = |hint| Some(admit::explain(language, "Care records", hint));
+    let wrong = |hint| Some(methods::explain(language, Method::Totp, "Care records", hint));
     let fifth = wrong(Hint::Mismatch).map(|problem| Problem {
         wait: Some(language.text_with("wrong-wait", "time", language.duration(Duration::from_secs(30)))),
         ..problem
@@ -98,7 +100,11 @@ fn samples(language: Language) -> Vec<(String, String)> {
         ),
         (
             "challenge-empty",
-            text(&challenge::page(frame, asked("anna", false, 0), Some(admit::empty(language)))),
+            text(&challenge::page(
+                frame,
+                asked("anna", false, 0),
+                Some(methods::empty(language, Method::Totp)),
+            )),
         ),
         ("challenge-hostile", text(&challenge::page(frame, asked(HOSTILE, false, 0), None))),
         ("enrol", text(&enrol::page(frame, shown("anna", false), None))),
