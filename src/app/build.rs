@@ -22,7 +22,7 @@ use crate::{
         mail::Mailer,
         notices::{Courier, Notices},
     },
-    factor::{Factors, drift::Drifts, totp::Totp},
+    factor::{Factors, drift::Drifts, recovery::Recovery, totp::Totp},
     gate::Gate,
     metrics::Metrics,
     model::Revocation,
@@ -191,7 +191,8 @@ impl Built {
         ));
         let totp = Totp::new(Arc::clone(store), Arc::clone(&keyring), Arc::clone(clock));
         let totp = Arc::new(totp.with_drifts(Arc::clone(drifts)));
-        let factors = Factors::new(vec![Arc::clone(&totp) as _]);
+        let recovery = Arc::new(Recovery::new(Arc::clone(store), Arc::clone(clock), Arc::clone(random)));
+        let factors = Factors::new(vec![Arc::clone(&totp) as _, Arc::clone(&recovery) as _]);
         let pages = Pages {
             prefix: config.prefix.as_str().into(),
             standings,
@@ -199,6 +200,7 @@ impl Built {
             store: Arc::clone(store),
             factors: Arc::new(factors),
             totp,
+            recovery,
             names: names.clone(),
             keyring: Arc::clone(&keyring),
             clock: Arc::clone(clock),

@@ -7,6 +7,7 @@
 
 mod attempt;
 pub mod drift;
+pub mod recovery;
 pub mod shown_once;
 pub mod totp;
 

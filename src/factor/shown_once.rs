@@ -133,13 +133,13 @@ pub async fn take_emergency_code(
     .await
 }
 
-fn same(one: &str, other: &str) -> bool {
+pub(super) fn same(one: &str, other: &str) -> bool {
     one.as_bytes().ct_eq(other.as_bytes()).into()
 }
 
 /// The hash under which a code is kept: of its letters and digits, however it was typed (small letters, spaces, dashes, and
 /// what is easily confused: 0 for O, 1 for I, 8 for B).
-fn hash(typed: &str) -> CodeHash {
+pub(super) fn hash(typed: &str) -> CodeHash {
     let normal: String = typed
         .chars()
         .filter(char::is_ascii_alphanumeric)

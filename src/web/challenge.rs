@@ -9,12 +9,13 @@ use super::{
     admit,
     forms::{self, Form},
     methods::{self, Words},
+    recovery,
     reply::{Answer, Fault},
     view::{ChallengePage, Frame, Link, Problem},
     visitor::Visitor,
 };
 use crate::{
-    deliver::notices::Scene,
+    deliver::notices::{Notice, Scene},
     factor::{Ask, Verdict},
     metrics::{self, Challenge},
     model::{Method, MethodSet},
@@ -76,7 +77,12 @@ async fn check(visitor: &Visitor, body: Body) -> Result<Answer, Fault> {
             let method = proof.method();
             challenges.count(method, Challenge::Passed);
             admit::passed(visitor, &pending, method).await?;
-            admit::complete(visitor, pending, proof).await
+            if method != Method::Recovery {
+                return admit::complete(visitor, pending, proof).await;
+            }
+            visitor.tell(Notice::RecoveryCodeUsed, &pending.user);
+            let left = visitor.pages.recovery.stock(&pending.user).await?.map_or(0, |stock| stock.left);
+            recovery::passed(visitor, admit::complete(visitor, pending, proof).await?, left)
         }
         verdict => {
             let problem = admit::refused(visitor, verdict, method, &pending.user, pending.device)?;
@@ -141,7 +147,7 @@ fn form(
         method,
         others: open.iter().copied().filter(|other| *other != method).collect(),
         again: pending.purpose != Purpose::Login,
-        validity: visitor.requirement(&pending.user).map(|r| r.validity).unwrap_or_default(),
+        validity: visitor.requirement(&pending.user).map(|r| policy::validity(r, method)).unwrap_or_default(),
         token: forms::token(&visitor.pages.keyring, PURPOSE, &pending.login.0),
         emergency: admit::emergency_is_offered(visitor, pending),
     };

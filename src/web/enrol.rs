@@ -12,7 +12,7 @@ use axum::{body::Body, http::StatusCode, response::Response};
 use super::{
     admit,
     forms::{self, Form},
-    methods,
+    methods, recovery,
     reply::{Answer, Fault, Page},
     view::{EnrolPage, Frame, MessagePage, Problem, Sign, StoreLinks},
     visitor::Visitor,
@@ -189,7 +189,9 @@ async fn enrolled(visitor: &Visitor, candidate: Candidate, proof: Proof) -> Resu
             // What follows is waited for, and comes after this one.
             visitor.record(&event, &pending.user, pending.device);
             admit::passed(visitor, &pending, proof.method()).await?;
-            admit::complete(visitor, *pending, proof).await
+            let offered = recovery::counts(visitor, &pending.user);
+            let answer = admit::complete(visitor, *pending, proof).await?;
+            if offered { recovery::offer(visitor, answer) } else { Ok(answer) }
         }
         Candidate::Another(_) => {
             visitor.grant(&event, candidate.user(), candidate.device()).await?;

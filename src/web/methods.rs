@@ -30,6 +30,11 @@ pub(super) fn words(language: Language, method: Method, issuer: &str) -> Words {
                 t("challenge-help-lost"),
             ],
         },
+        Method::Recovery => Words {
+            lead: t("challenge-recovery-lead"),
+            field: CodeField { label: t("recovery-label"), hint: t("recovery-hint"), digits: false },
+            helps: vec![t("recovery-help-list"), t("challenge-help-lost")],
+        },
     }
 }
 
@@ -37,6 +42,7 @@ pub(super) fn words(language: Language, method: Method, issuer: &str) -> Words {
 pub(super) fn other(language: Language, method: Method) -> String {
     language.text(match method {
         Method::Totp => "other-totp",
+        Method::Recovery => "other-recovery",
     })
 }
 
@@ -44,6 +50,7 @@ pub(super) fn other(language: Language, method: Method) -> String {
 pub(super) fn name(language: Language, method: Method) -> String {
     language.text(match method {
         Method::Totp => "method-totp",
+        Method::Recovery => "method-recovery",
     })
 }
 
@@ -52,6 +59,7 @@ pub(super) fn empty(language: Language, method: Method) -> Problem {
     let t = |key| language.text(key);
     let text = match method {
         Method::Totp => t("wrong-empty"),
+        Method::Recovery => t("wrong-empty-recovery"),
     };
     problem(t("wrong-empty-title"), Some(text), Vec::new())
 }
@@ -60,6 +68,7 @@ pub(super) fn empty(language: Language, method: Method) -> Problem {
 pub(super) fn explain(language: Language, method: Method, issuer: &str, hint: Hint) -> Problem {
     match method {
         Method::Totp => explain_totp(language, issuer, hint),
+        Method::Recovery => explain_recovery(language, hint),
     }
 }
 
@@ -81,6 +90,16 @@ fn explain_totp(language: Language, issuer: &str, hint: Hint) -> Problem {
                 language.text_with("wrong-clock-behind", "time", time)
             };
             problem(t("wrong-clock-title"), Some(text), vec![t("wrong-clock-fix")])
+        }
+    }
+}
+
+fn explain_recovery(language: Language, hint: Hint) -> Problem {
+    let t = |key| language.text(key);
+    match hint {
+        Hint::AlreadyUsed => problem(t("wrong-used-title"), Some(t("wrong-used-recovery")), Vec::new()),
+        Hint::Malformed | Hint::Mismatch | Hint::ClockOff { .. } => {
+            problem(t("wrong-title"), Some(t("wrong-recovery")), Vec::new())
         }
     }
 }

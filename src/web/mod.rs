@@ -15,6 +15,7 @@
 //! | `emergency` | asks for an emergency code and a reason | checks them, completes the login for a while |
 //! | `me` | own authenticators, sessions, language | changes them |
 //! | `me/remove` | which authenticator is to go | removes it, ends every session |
+//! | `recovery` | how many recovery codes are left | makes new ones, shows them once |
 //! | `logout` | asks | ends the session |
 //! | `login` | to the app's login page | – |
 //! | `static/{file}` | style, script, icon | – |
@@ -32,6 +33,7 @@ mod invite;
 mod logout;
 mod me;
 mod methods;
+mod recovery;
 mod reply;
 mod view;
 mod visitor;
@@ -55,7 +57,7 @@ use crate::{
     base::{clock::SharedClock, keyring::Keyring},
     config::App,
     deliver::notices::Notices,
-    factor::{Factors, totp::Totp},
+    factor::{Factors, recovery::Recovery, totp::Totp},
     metrics::Metrics,
     model::RequestId,
     session::{admission::Admissions, cookie::Names, standing::Standings},
@@ -92,6 +94,8 @@ pub struct Pages {
     pub factors: Arc<Factors>,
     /// Links authenticator apps.
     pub totp: Arc<Totp>,
+    /// Makes recovery codes.
+    pub recovery: Arc<Recovery>,
     /// Cookie names.
     pub names: Names,
     /// For form tokens.
@@ -117,6 +121,7 @@ pub fn router(pages: Pages) -> Router {
         .route("/emergency", get(emergency::show).post(emergency::answer))
         .route("/me", get(me::show).post(me::act))
         .route("/me/remove", get(me::ask_remove).post(me::remove))
+        .route("/recovery", get(recovery::show).post(recovery::make))
         .route("/logout", get(logout::ask).post(logout::end))
         .route("/login", get(logout::to_login))
         .route("/static/{file}", get(assets::serve))

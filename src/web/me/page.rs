@@ -64,6 +64,8 @@ pub(in crate::web) struct Overview<'a> {
     pub authenticators: &'a [Authenticator],
     pub sessions: &'a [SessionRecord],
     pub profile: &'a Profile,
+    /// Recovery codes count here.
+    pub recovery: bool,
 }
 
 /// A moment: for programs, and in words.
@@ -116,12 +118,14 @@ pub(in crate::web) struct MePage<'a> {
     pub languages: Vec<Choice>,
     /// Empty unless there is something to choose.
     pub methods: Vec<Choice>,
+    pub recovery: bool,
     pub to_app: String,
 }
 
 /// The page.
 pub(in crate::web) fn page<'a>(frame: Frame<'a>, overview: Overview<'a>) -> MePage<'a> {
-    let Overview { user, here, app, token, done, methods, authenticators, sessions, profile } = overview;
+    let Overview { user, here, app, token, done, methods, authenticators, sessions, profile, recovery } =
+        overview;
     let sessions: Vec<_> = sessions.iter().map(|record| session(frame, app, record, here)).collect();
     MePage {
         frame,
@@ -136,6 +140,7 @@ pub(in crate::web) fn page<'a>(frame: Frame<'a>, overview: Overview<'a>) -> MePa
         sessions,
         languages: languages(frame, profile),
         methods: choices(frame, &methods, profile),
+        recovery,
         to_app: frame.language.text_with("to-app", "app", frame.brand()),
     }
 }
@@ -240,7 +245,7 @@ fn choices(frame: Frame<'_>, methods: &[Method], profile: &Profile) -> Vec<Choic
 }
 
 /// A script puts it into the browser's own time; without one it is UTC, and says so.
-fn moment(at: UnixMillis) -> Moment {
+pub(in crate::web) fn moment(at: UnixMillis) -> Moment {
     let iso = at.rfc3339();
     let (date, time) = (iso.get(..10).unwrap_or_default(), iso.get(11..16).unwrap_or_default());
     Moment { text: format!("{date} {time} UTC"), iso }
