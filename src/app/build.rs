@@ -22,7 +22,7 @@ use crate::{
         mail::Mailer,
         notices::{Courier, Notices},
     },
-    factor::{drift::Drifts, totp::Totp},
+    factor::{Factors, drift::Drifts, recovery::Recovery, totp::Totp},
     gate::Gate,
     metrics::Metrics,
     model::Revocation,
@@ -190,12 +190,17 @@ impl Built {
             config.prefix.clone(),
         ));
         let totp = Totp::new(Arc::clone(store), Arc::clone(&keyring), Arc::clone(clock));
+        let totp = Arc::new(totp.with_drifts(Arc::clone(drifts)));
+        let recovery = Arc::new(Recovery::new(Arc::clone(store), Arc::clone(clock), Arc::clone(random)));
+        let factors = Factors::new(vec![Arc::clone(&totp) as _, Arc::clone(&recovery) as _]);
         let pages = Pages {
             prefix: config.prefix.as_str().into(),
             standings,
             admissions: Arc::clone(&admissions),
             store: Arc::clone(store),
-            totp: Arc::new(totp.with_drifts(Arc::clone(drifts))),
+            factors: Arc::new(factors),
+            totp,
+            recovery,
             names: names.clone(),
             keyring: Arc::clone(&keyring),
             clock: Arc::clone(clock),

@@ -87,6 +87,8 @@ pub enum Event {
         /// Which kind.
         method: Method,
     },
+    /// Recovery codes were made by their user.
+    RecoveryCodesMade,
     /// An authenticator got another name.
     AuthenticatorRenamed,
     /// A list of users was imported.
@@ -164,6 +166,7 @@ impl Event {
             Self::InvitationUsed => "invitation_used",
             Self::InvitationRefused => "invitation_refused",
             Self::AuthenticatorRemoved { .. } => "authenticator_removed",
+            Self::RecoveryCodesMade => "recovery_codes_made",
             Self::AuthenticatorRenamed => "authenticator_renamed",
             Self::UsersImported { .. } => "users_imported",
             Self::UsersExported { .. } => "users_exported",

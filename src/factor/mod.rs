@@ -1,16 +1,101 @@
 //! How a user proves more than a password.
 //!
 //! A [`Proof`] can be made only here, after an answer was charged (`throttle`), checked, and consumed (I4).
+//!
+//! Each way is a [`Factor`] in its own file; [`Factors`] has all of them. What the pages know of a way is its
+//! [`Method`] and what it says to the person.
 
+mod attempt;
 pub mod drift;
+pub mod recovery;
 pub mod shown_once;
 pub mod totp;
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
 use crate::{
     base::clock::UnixMillis,
-    model::{Method, UserKey},
+    deliver::notices::Scene,
+    model::{LoginId, Method, MethodSet, UserKey},
+    store::StoreResult,
     throttle::Next,
 };
+
+/// Who is to prove something, and in which login: an answer to one login is none to another.
+pub struct Ask<'a> {
+    /// Who.
+    pub user: &'a UserKey,
+    /// In which pending login.
+    pub login: LoginId,
+    /// Where that is, for messages.
+    pub scene: Scene,
+}
+
+/// One way to prove a second factor.
+#[async_trait]
+pub trait Factor: Send + Sync {
+    /// Which one it is.
+    fn method(&self) -> Method;
+
+    /// Whether this user has what it takes.
+    ///
+    /// # Errors
+    /// When the store fails: that is never "no" (I9).
+    async fn ready(&self, user: &UserKey) -> StoreResult<bool>;
+
+    /// Gets ready for an answer, where there is something to do. Called each time the page is shown, so it does at
+    /// most once for a login what a person would notice, unless they ask for it `again`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    async fn begin(&self, _ask: &Ask<'_>, _again: bool) -> StoreResult<Begun> {
+        Ok(Begun::Ready)
+    }
+
+    /// Judges an answer: counts it, checks it, consumes it, in this order.
+    ///
+    /// # Errors
+    /// When the store fails: then nothing was proved.
+    async fn verify(&self, ask: &Ask<'_>, answer: &str) -> StoreResult<Verdict>;
+}
+
+/// What came of [`Factor::begin`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Begun {
+    /// The person can answer.
+    Ready,
+}
+
+/// All ways that there are.
+pub struct Factors(Vec<Arc<dyn Factor>>);
+
+impl Factors {
+    /// These, in the order in which they are offered.
+    pub fn new(all: Vec<Arc<dyn Factor>>) -> Self {
+        Self(all)
+    }
+
+    /// One of them.
+    pub fn get(&self, method: Method) -> Option<&dyn Factor> {
+        self.0.iter().find(|factor| factor.method() == method).map(AsRef::as_ref)
+    }
+
+    /// Those of a set for which this user has what it takes, in order.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn ready(&self, user: &UserKey, among: MethodSet) -> StoreResult<Vec<Method>> {
+        let mut found = Vec::new();
+        for factor in self.0.iter().filter(|factor| among.contains(factor.method())) {
+            if factor.ready(user).await? {
+                found.push(factor.method());
+            }
+        }
+        Ok(found)
+    }
+}
 
 /// The proof that a user has just passed a second factor. Only this module makes one; `session` demands it.
 #[derive(Debug)]

@@ -18,12 +18,14 @@ mod window;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
 pub use self::typed::authenticator_name;
 use self::{
     typed::Code,
     window::{Codes, Found, STEP_SECS},
 };
-use super::{Hint, Proof, Verdict, drift::Drifts, shown_once};
+use super::{Ask, Factor, Hint, Verdict, attempt, drift::Drifts, shown_once};
 use crate::{
     base::{
         clock::{SharedClock, UnixMillis},
@@ -32,7 +34,6 @@ use crate::{
     },
     model::{Authenticator, AuthenticatorId, CodeHash, LoginId, Method, UserKey},
     store::{Added, NewAuthenticator, SharedStore, StoreError, StoreResult},
-    throttle::{self, Next},
 };
 
 /// What the enrolment page shows.
@@ -132,7 +133,7 @@ impl Totp {
         if enrolled.len() >= at_most && enrolled.iter().all(|a| a.id != id) {
             return Ok(Confirmed::TooMany);
         }
-        let charged = match self.charge(user, now).await? {
+        let charged = match attempt::charge(&self.store, user, now).await? {
             Ok(charged) => charged,
             Err(refused) => return Ok(Confirmed::Verdict(refused)),
         };
@@ -189,7 +190,7 @@ impl Totp {
         if enrolled.is_empty() {
             return Ok(Verdict::NotEnrolled);
         }
-        let charged = match self.charge(user, now).await? {
+        let charged = match attempt::charge(&self.store, user, now).await? {
             Ok(charged) => charged,
             Err(refused) => return Ok(refused),
         };
@@ -274,21 +275,9 @@ impl Totp {
         self.drifts.note(user, steps.saturating_mul(STEP_SECS.cast_signed()));
     }
 
-    /// Counts an attempt: what it was charged, or why it is not looked at.
-    async fn charge(&self, user: &UserKey, now: UnixMillis) -> StoreResult<Result<Charged, Verdict>> {
-        Ok(match throttle::charge(self.store.as_ref(), user, now).await? {
-            throttle::Verdict::Go { failures_before, if_wrong } => {
-                Ok(Charged { failures: failures_before.saturating_add(1), if_wrong })
-            }
-            throttle::Verdict::Wait { until } => Err(Verdict::Wait { until }),
-            throttle::Verdict::Locked => Err(Verdict::Locked),
-        })
-    }
-
-    /// The one place where a TOTP proof is made; the answer was right, and is spent.
+    /// The answer was right, and is spent.
     async fn prove(&self, user: &UserKey, at: UnixMillis) -> StoreResult<Verdict> {
-        throttle::succeeded(self.store.as_ref(), user).await?;
-        Ok(Verdict::Proved(Proof { user: user.clone(), method: Method::Totp, at }))
+        attempt::prove(&self.store, user, Method::Totp, at).await
     }
 
     /// 160 bits, as RFC 4226, section 4, R6 recommends.
@@ -302,24 +291,27 @@ impl Totp {
     }
 }
 
+#[async_trait]
+impl Factor for Totp {
+    fn method(&self) -> Method {
+        Method::Totp
+    }
+
+    async fn ready(&self, user: &UserKey) -> StoreResult<bool> {
+        self.enrolled(user).await
+    }
+
+    async fn verify(&self, ask: &Ask<'_>, answer: &str) -> StoreResult<Verdict> {
+        Totp::verify(self, ask.user, answer).await
+    }
+}
+
 impl Room {
     fn at_most(self) -> usize {
         match self {
             Self::First | Self::Invited { .. } => 1,
             Self::Another { at_most } => at_most,
         }
-    }
-}
-
-/// An attempt that was counted.
-struct Charged {
-    failures: u32,
-    if_wrong: Next,
-}
-
-impl Charged {
-    fn wrong(self, hint: Hint) -> Verdict {
-        Verdict::Wrong { hint, failures: self.failures, next: self.if_wrong }
     }
 }
 

@@ -9,16 +9,19 @@ use std::fmt;
 pub enum Method {
     /// A code from an authenticator app (RFC 6238).
     Totp = 0,
+    /// A code that was shown once and kept on paper.
+    Recovery = 2,
 }
 
 impl Method {
     /// Every method, in the order in which they are offered.
-    pub const ALL: &[Self] = &[Self::Totp];
+    pub const ALL: &[Self] = &[Self::Totp, Self::Recovery];
 
     /// The name in configuration, headers, logs and metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Totp => "totp",
+            Self::Recovery => "recovery",
         }
     }
 
@@ -41,6 +44,15 @@ pub struct MethodSet(u16);
 impl MethodSet {
     /// No method.
     pub const EMPTY: Self = Self(0);
+
+    /// Every method.
+    pub const ALL: Self = {
+        let (mut all, mut rest) = (Self::EMPTY, Method::ALL);
+        while let [first, more @ ..] = rest {
+            (all, rest) = (all.with(*first), more);
+        }
+        all
+    };
 
     /// The set of one method.
     pub const fn of(method: Method) -> Self {

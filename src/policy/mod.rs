@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use crate::{
     base::clock::UnixMillis,
     config::app::{App, Enrol, Requirement, Rule, Then},
-    model::{MethodSet, Terms, UserName},
+    model::{Method, MethodSet, Terms, UserName},
 };
 
 /// What rules look at.
@@ -139,6 +139,15 @@ pub fn may_enrol(requirement: &Requirement, client: IpAddr) -> Enrolment {
 /// The methods that count.
 pub fn methods(requirement: &Requirement) -> MethodSet {
     requirement.methods
+}
+
+/// How long a proof by this method is remembered on the device. A recovery code is for one login: whoever finds the paper
+/// gets in once.
+pub fn validity(requirement: &Requirement, method: Method) -> Duration {
+    match method {
+        Method::Totp => requirement.validity,
+        Method::Recovery => Duration::ZERO,
+    }
 }
 
 /// What holds when no rule matches.

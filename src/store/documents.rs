@@ -26,11 +26,13 @@ pub enum Collection {
     Tokens,
     /// Answers to writes of the administrators' API, for those who ask twice.
     Receipts,
+    /// Recovery codes of users.
+    Recovery,
 }
 
 impl Collection {
     /// All.
-    pub const ALL: [Self; 4] = [Self::Profiles, Self::Presence, Self::Tokens, Self::Receipts];
+    pub const ALL: [Self; 5] = [Self::Profiles, Self::Presence, Self::Tokens, Self::Receipts, Self::Recovery];
 
     /// The name it is kept under: never to be changed.
     pub const fn name(self) -> &'static str {
@@ -39,6 +41,7 @@ impl Collection {
             Self::Presence => "presence",
             Self::Tokens => "tokens",
             Self::Receipts => "receipts",
+            Self::Recovery => "recovery",
         }
     }
 

@@ -6,6 +6,7 @@ use askama::Template;
 use axum::http::{HeaderName, StatusCode};
 
 use super::{
+    methods,
     reply::{self, Answer, Fault, Page},
     view::{Frame, MessagePage, Problem, Sign},
     visitor::Visitor,
@@ -15,7 +16,6 @@ use crate::{
     base::clock::UnixMillis,
     deliver::notices::Notice,
     factor::{Hint, Proof, Verdict, shown_once::Typed},
-    i18n::Language,
     metrics::{Challenge, Label, Lockout, SessionGround},
     model::{DeviceId, Method, RequestId, UserKey},
     session::{
@@ -77,17 +77,18 @@ pub(super) async fn passed(visitor: &Visitor, pending: &Pending, method: Method)
 pub(super) fn refused(
     visitor: &Visitor,
     verdict: Verdict,
+    method: Method,
     user: &UserKey,
     device: DeviceId,
 ) -> Result<Problem, Fault> {
-    let method = Method::Totp;
     visitor.pages.metrics.challenges.count(method, outcome(&verdict));
     if !matches!(verdict, Verdict::NotEnrolled) {
         visitor.record(&Event::SecondFactorRefused { method }, user, device);
     }
     match verdict {
         Verdict::Wrong { hint, next, .. } => {
-            let mut problem = explain(visitor.language, &visitor.visit.app.totp.issuer, hint);
+            let mut problem =
+                methods::explain(visitor.language, method, &visitor.visit.app.totp.issuer, hint);
             problem.wait = consequence(visitor, next, user, device)?;
             Ok(problem)
         }
@@ -160,50 +161,6 @@ pub(super) fn not_set_up(visitor: &Visitor) -> Result<Answer, Fault> {
     }
     let html = page.render()?;
     Ok(Answer::page(StatusCode::FORBIDDEN, html))
-}
-
-/// The problem of an empty field: nothing was checked, nothing counted.
-pub(super) fn empty(language: Language) -> Problem {
-    let t = |key| language.text(key);
-    Problem { title: t("wrong-empty-title"), text: Some(t("wrong-empty")), wait: None, checks: Vec::new() }
-}
-
-/// A wrong code in words: what may be wrong, and what to check. [B7, B14]
-pub(super) fn explain(language: Language, issuer: &str, hint: Hint) -> Problem {
-    let t = |key| language.text(key);
-    match hint {
-        Hint::Malformed => Problem {
-            title: t("wrong-form-title"),
-            text: Some(t("wrong-form")),
-            wait: None,
-            checks: Vec::new(),
-        },
-        Hint::Mismatch => {
-            let account = language.text_with("challenge-help-account", "issuer", issuer);
-            let checks = vec![t("challenge-help-newest"), account, t("challenge-help-clock")];
-            Problem { title: t("wrong-title"), text: Some(t("wrong-check")), wait: None, checks }
-        }
-        Hint::AlreadyUsed => Problem {
-            title: t("wrong-used-title"),
-            text: Some(t("wrong-used")),
-            wait: None,
-            checks: Vec::new(),
-        },
-        Hint::ClockOff { secs } => {
-            let time = language.duration(Duration::from_secs(secs.unsigned_abs()));
-            let text = if secs > 0 {
-                language.text_with("wrong-clock-ahead", "time", time)
-            } else {
-                language.text_with("wrong-clock-behind", "time", time)
-            };
-            Problem {
-                title: t("wrong-clock-title"),
-                text: Some(text),
-                wait: None,
-                checks: vec![t("wrong-clock-fix")],
-            }
-        }
-    }
 }
 
 /// "Log in again".

@@ -12,6 +12,7 @@ use axum::{body::Body, http::StatusCode, response::Response};
 use super::{
     admit,
     forms::{self, Form},
+    methods, recovery,
     reply::{Answer, Fault, Page},
     view::{EnrolPage, Frame, MessagePage, Problem, Sign, StoreLinks},
     visitor::Visitor,
@@ -77,7 +78,7 @@ async fn check(visitor: &Visitor, body: Body) -> Result<Answer, Fault> {
     let name = name(visitor, posted.get("name"));
     let code = posted.code();
     if code.is_empty() {
-        return form(visitor, &candidate, Some(&name), Some(admit::empty(visitor.language)));
+        return form(visitor, &candidate, Some(&name), Some(methods::empty(visitor.language, Method::Totp)));
     }
     // Before the code is looked at: what cannot be recorded does not happen.
     visitor.pages.auditor.ready()?;
@@ -92,7 +93,7 @@ async fn check(visitor: &Visitor, body: Body) -> Result<Answer, Fault> {
         }
         Confirmed::Verdict(verdict) => {
             count(metrics::Enrolment::Wrong);
-            let problem = admit::refused(visitor, verdict, &user, device)?;
+            let problem = admit::refused(visitor, verdict, Method::Totp, &user, device)?;
             form(visitor, &candidate, Some(&name), Some(problem))
         }
         Confirmed::Void => {
@@ -188,7 +189,9 @@ async fn enrolled(visitor: &Visitor, candidate: Candidate, proof: Proof) -> Resu
             // What follows is waited for, and comes after this one.
             visitor.record(&event, &pending.user, pending.device);
             admit::passed(visitor, &pending, proof.method()).await?;
-            admit::complete(visitor, *pending, proof).await
+            let offered = recovery::counts(visitor, &pending.user);
+            let answer = admit::complete(visitor, *pending, proof).await?;
+            if offered { recovery::offer(visitor, answer) } else { Ok(answer) }
         }
         Candidate::Another(_) => {
             visitor.grant(&event, candidate.user(), candidate.device()).await?;

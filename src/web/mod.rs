@@ -15,6 +15,7 @@
 //! | `emergency` | asks for an emergency code and a reason | checks them, completes the login for a while |
 //! | `me` | own authenticators, sessions, language | changes them |
 //! | `me/remove` | which authenticator is to go | removes it, ends every session |
+//! | `recovery` | how many recovery codes are left | makes new ones, shows them once |
 //! | `logout` | asks | ends the session |
 //! | `login` | to the app's login page | – |
 //! | `static/{file}` | style, script, icon | – |
@@ -31,6 +32,8 @@ pub(crate) mod forms;
 mod invite;
 mod logout;
 pub(crate) mod me;
+mod methods;
+mod recovery;
 pub(crate) mod reply;
 pub(crate) mod view;
 pub(crate) mod visitor;
@@ -54,7 +57,7 @@ use crate::{
     base::{clock::SharedClock, keyring::Keyring},
     config::App,
     deliver::notices::Notices,
-    factor::totp::Totp,
+    factor::{Factors, recovery::Recovery, totp::Totp},
     metrics::Metrics,
     model::RequestId,
     session::{admission::Admissions, cookie::Names, standing::Standings},
@@ -87,8 +90,12 @@ pub struct Pages {
     pub admissions: Arc<Admissions>,
     /// What is kept.
     pub store: SharedStore,
-    /// Codes.
+    /// Every way to prove a second factor.
+    pub factors: Arc<Factors>,
+    /// Links authenticator apps.
     pub totp: Arc<Totp>,
+    /// Makes recovery codes.
+    pub recovery: Arc<Recovery>,
     /// Cookie names.
     pub names: Names,
     /// For form tokens.
@@ -114,6 +121,7 @@ pub fn router(pages: Pages) -> Router {
         .route("/emergency", get(emergency::show).post(emergency::answer))
         .route("/me", get(me::show).post(me::act))
         .route("/me/remove", get(me::ask_remove).post(me::remove))
+        .route("/recovery", get(recovery::show).post(recovery::make))
         .route("/logout", get(logout::ask).post(logout::end))
         .route("/login", get(logout::to_login))
         .route("/static/{file}", get(assets::serve))

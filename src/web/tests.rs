@@ -5,5 +5,6 @@ mod house;
 mod invited;
 mod journeys;
 mod me;
+mod recovery;
 mod samples;
 mod table;

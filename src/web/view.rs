@@ -54,6 +54,14 @@ pub(crate) struct Problem {
     pub checks: Vec<String>,
 }
 
+/// Where a code is typed.
+pub(super) struct CodeField {
+    pub label: String,
+    pub hint: String,
+    /// It has nothing but digits.
+    pub digits: bool,
+}
+
 /// Asks for a code.
 #[derive(Template)]
 #[template(path = "challenge.html")]
@@ -66,7 +74,12 @@ pub(crate) struct ChallengePage<'a> {
     pub lead: String,
     pub problem: Option<Problem>,
     pub token: String,
+    /// What is asked for.
+    pub method: &'static str,
+    pub field: CodeField,
     pub submit: String,
+    /// Other ways.
+    pub others: Vec<Link>,
     /// How long no code will be asked on this device.
     pub remember: Option<String>,
     pub helps: Vec<String>,

@@ -38,6 +38,7 @@ mod operations;
 mod pages;
 mod proxy_protocol;
 mod real_apps;
+mod recovery;
 mod redis_servers;
 mod reload;
 mod revocations;

@@ -59,6 +59,8 @@ impl Default for Require {
 pub enum Method {
     /// A code from an authenticator app (RFC 6238).
     Totp,
+    /// One of ten codes that were shown once, for whoever has no authenticator at hand.
+    Recovery,
 }
 
 /// When validity is judged.

@@ -157,6 +157,7 @@ fn requirement(reader: &mut Reader<'_>, typed: &raw::Require, place: &Place<'_>)
     for (index, method) in typed.methods.iter().enumerate() {
         let method = match method {
             raw::Method::Totp => Method::Totp,
+            raw::Method::Recovery => Method::Recovery,
         };
         if methods.contains(method) {
             reader.report.bad(&at("methods").item(index), method.name(), "each method once");
@@ -168,6 +169,11 @@ fn requirement(reader: &mut Reader<'_>, typed: &raw::Require, place: &Place<'_>)
         reader
             .report
             .fault(&at("methods"), format!("no method; allowed: at least one of {}", all.join(", ")));
+    }
+    if methods == MethodSet::of(Method::Recovery) {
+        let text =
+            "recovery alone; allowed: beside totp, since only who has an authenticator can make such codes";
+        reader.report.fault(&at("methods"), text);
     }
     let validity = validity(reader, &typed.validity, &at("validity"));
     let continuous = typed.judged == Judged::Continuous;

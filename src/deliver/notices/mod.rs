@@ -44,6 +44,10 @@ pub enum Notice {
         /// By whom.
         by: Who,
     },
+    /// Recovery codes were made.
+    RecoveryCodesMade,
+    /// One of them was used.
+    RecoveryCodeUsed,
     /// All were removed.
     Reset,
     /// Every session has ended.

@@ -29,6 +29,8 @@ fn all(user: &UserKey) -> Vec<(&'static str, Notice)> {
     let until = UnixMillis::from_secs(1_795_916_400);
     let mut list = vec![
         Notice::AuthenticatorAdded { method: Method::Totp },
+        Notice::RecoveryCodesMade,
+        Notice::RecoveryCodeUsed,
         Notice::Reset,
         Notice::LockedOut { hard: false },
         Notice::LockedOut { hard: true },
@@ -47,6 +49,8 @@ fn all(user: &UserKey) -> Vec<(&'static str, Notice)> {
     let name = |notice: &Notice| match notice {
         Notice::AuthenticatorAdded { .. } => "added",
         Notice::AuthenticatorRemoved { .. } => "removed",
+        Notice::RecoveryCodesMade => "recovery-made",
+        Notice::RecoveryCodeUsed => "recovery-used",
         Notice::Reset => "reset",
         Notice::SignedOut { .. } => "signed-out",
         Notice::LockedOut { .. } => "locked-out",
@@ -57,7 +61,7 @@ fn all(user: &UserKey) -> Vec<(&'static str, Notice)> {
         Notice::Test => "test",
     };
     let list: Vec<_> = list.into_iter().map(|notice| (name(&notice), notice)).collect();
-    assert_eq!(list.iter().map(|(name, _)| name).collect::<BTreeSet<_>>().len(), 10);
+    assert_eq!(list.iter().map(|(name, _)| name).collect::<BTreeSet<_>>().len(), 12);
     list
 }
 

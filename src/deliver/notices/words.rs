@@ -84,6 +84,7 @@ fn said(notice: &Notice, language: Language, zone: &TimeZone) -> Said {
     let kind = |method: &Method| {
         let key = match method {
             Method::Totp => "mail-method-totp",
+            Method::Recovery => "mail-method-recovery",
         };
         ("mail-method", language.text(key))
     };
@@ -108,6 +109,10 @@ fn said(notice: &Notice, language: Language, zone: &TimeZone) -> Said {
         Notice::AuthenticatorRemoved { method, by: who } => {
             plain("mail-removed-title", "mail-removed-text", vec![kind(method), by(who)], NOT_YOU)
         }
+        Notice::RecoveryCodesMade => {
+            plain("mail-recovery-title", "mail-recovery-text", vec![by(&Who::User)], NOT_YOU)
+        }
+        Notice::RecoveryCodeUsed => plain("mail-recovered-title", "mail-recovered-text", Vec::new(), NOT_YOU),
         Notice::Reset => plain(
             "mail-reset-title",
             "mail-reset-text",

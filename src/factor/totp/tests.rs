@@ -8,6 +8,7 @@ use crate::{
     },
     model::{Realm, UserName},
     store::memory,
+    throttle::{self, Next},
 };
 
 const START: UnixMillis = UnixMillis::from_secs(1_800_000_000);

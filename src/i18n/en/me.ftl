@@ -48,3 +48,4 @@ me-only-text = It is the only one that you can log in with, so it cannot be remo
 me-removed-title = The authenticator has been removed
 me-removed-text = You have been logged out everywhere. Log in again with another authenticator.
 me-removed-app = Delete the old entry in the authenticator app as well: its codes do not work any more.
+method-recovery = Recovery code

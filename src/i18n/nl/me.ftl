@@ -48,3 +48,4 @@ me-only-text = Het is de enige waarmee u kunt inloggen, dus hij kan niet worden 
 me-removed-title = De authenticator is verwijderd
 me-removed-text = U bent overal uitgelogd. Log opnieuw in met een andere authenticator.
 me-removed-app = Verwijder ook de oude vermelding in de authenticator-app: de codes daarvan werken niet meer.
+method-recovery = Herstelcode

@@ -10,6 +10,7 @@ use crate::{
     config::app::Requirement,
     factor::Proof,
     model::{DeviceId, Epoch, MethodSet, OwnCookies},
+    policy,
     session::{
         cookie::{self, Kind},
         standing,
@@ -71,7 +72,7 @@ impl Admissions {
         epoch: Epoch,
         now: UnixMillis,
     ) -> HeaderValue {
-        let left = required.validity.saturating_sub(now.since(proof.at())).as_secs();
+        let left = policy::validity(required, proof.method()).saturating_sub(now.since(proof.at())).as_secs();
         if left == 0 {
             return self.names.clear(Kind::Trust);
         }

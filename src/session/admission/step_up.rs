@@ -14,8 +14,8 @@ use crate::{
 };
 
 /// Those of our own pages that may ask for a fresh second factor, below the prefix: adding an authenticator, the user's
-/// own things, removing an authenticator.
-const ASK_FOR_PROOF: [&str; 3] = ["/enrol", "/me", "/me/remove"];
+/// own things, removing an authenticator, recovery codes.
+const ASK_FOR_PROOF: [&str; 4] = ["/enrol", "/me", "/me/remove", "/recovery"];
 
 impl Admissions {
     /// A running session must prove a second factor again before it goes on: the cookies that make it pending.

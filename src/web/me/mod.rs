@@ -23,6 +23,7 @@ pub(super) use remove::{ask as ask_remove, post as remove};
 use super::{
     admit,
     forms::{self, Form},
+    recovery,
     reply::{Answer, Fault},
     visitor::Visitor,
 };
@@ -75,6 +76,7 @@ async fn overview(visitor: &Visitor) -> Result<Answer, Fault> {
         authenticators: &authenticators,
         sessions: &sessions,
         profile: &profile,
+        recovery: recovery::counts(visitor, &session.user),
     };
     Ok(Answer::page(StatusCode::OK, page::page(visitor.frame(), overview).render()?))
 }
@@ -111,7 +113,7 @@ fn back(visitor: &Visitor, live: &LiveSession, done: Option<Done>) -> Answer {
 
 /// The session of the visitor, when it is worth all that policy asks here; everybody else is sent to where they can do
 /// something. `page` is where a proof leads back to.
-fn present(visitor: &Visitor, page: &str) -> Result<Arc<LiveSession>, Fault> {
+pub(super) fn present(visitor: &Visitor, page: &str) -> Result<Arc<LiveSession>, Fault> {
     visitor.pages.admissions.may_begin()?;
     let instead = |answer| Err(Fault::Instead(answer));
     let Some(live) = visitor.session() else {

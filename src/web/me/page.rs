@@ -8,7 +8,10 @@ use crate::{
     config::App,
     i18n::Language,
     model::{Authenticator, Method, Profile, SessionId, SessionRecord},
-    web::view::{Frame, MessagePage, Sign},
+    web::{
+        methods,
+        view::{Frame, MessagePage, Sign},
+    },
 };
 
 /// What was done, to be told once.
@@ -61,6 +64,8 @@ pub(in crate::web) struct Overview<'a> {
     pub authenticators: &'a [Authenticator],
     pub sessions: &'a [SessionRecord],
     pub profile: &'a Profile,
+    /// Recovery codes count here.
+    pub recovery: bool,
 }
 
 /// A moment: for programs, and in words.
@@ -113,12 +118,14 @@ pub(in crate::web) struct MePage<'a> {
     pub languages: Vec<Choice>,
     /// Empty unless there is something to choose.
     pub methods: Vec<Choice>,
+    pub recovery: bool,
     pub to_app: String,
 }
 
 /// The page.
 pub(in crate::web) fn page<'a>(frame: Frame<'a>, overview: Overview<'a>) -> MePage<'a> {
-    let Overview { user, here, app, token, done, methods, authenticators, sessions, profile } = overview;
+    let Overview { user, here, app, token, done, methods, authenticators, sessions, profile, recovery } =
+        overview;
     let sessions: Vec<_> = sessions.iter().map(|record| session(frame, app, record, here)).collect();
     MePage {
         frame,
@@ -132,7 +139,8 @@ pub(in crate::web) fn page<'a>(frame: Frame<'a>, overview: Overview<'a>) -> MePa
         others: sessions.iter().filter(|session| !session.here).count(),
         sessions,
         languages: languages(frame, profile),
-        methods: self::methods(frame, &methods, profile),
+        methods: choices(frame, &methods, profile),
+        recovery,
         to_app: frame.language.text_with("to-app", "app", frame.brand()),
     }
 }
@@ -193,7 +201,7 @@ fn authenticator<'a>(frame: Frame<'_>, a: &'a Authenticator) -> AuthenticatorIte
     AuthenticatorItem {
         id: a.id.to_string(),
         name: &a.name,
-        kind: kind(frame, a.method),
+        kind: methods::name(frame.language, a.method),
         linked: moment(a.confirmed_at),
         used: a.last_used_at.map(moment),
     }
@@ -222,28 +230,22 @@ fn languages(frame: Frame<'_>, profile: &Profile) -> Vec<Choice> {
     std::iter::once(choice("", frame.t("me-language-any"))).chain(own).collect()
 }
 
-fn methods(frame: Frame<'_>, methods: &[Method], profile: &Profile) -> Vec<Choice> {
+fn choices(frame: Frame<'_>, methods: &[Method], profile: &Profile) -> Vec<Choice> {
     // Of one there is nothing to choose.
     if methods.len() < 2 {
         return Vec::new();
     }
     let choice = |method: &Method| Choice {
         value: method.name(),
-        label: kind(frame, *method),
+        label: methods::name(frame.language, *method),
         chosen: profile.preferred == Some(*method),
     };
     let any = Choice { value: "", label: frame.t("me-preferred-any"), chosen: profile.preferred.is_none() };
     std::iter::once(any).chain(methods.iter().map(choice)).collect()
 }
 
-fn kind(frame: Frame<'_>, method: Method) -> String {
-    match method {
-        Method::Totp => frame.t("method-totp"),
-    }
-}
-
 /// A script puts it into the browser's own time; without one it is UTC, and says so.
-fn moment(at: UnixMillis) -> Moment {
+pub(in crate::web) fn moment(at: UnixMillis) -> Moment {
     let iso = at.rfc3339();
     let (date, time) = (iso.get(..10).unwrap_or_default(), iso.get(11..16).unwrap_or_default());
     Moment { text: format!("{date} {time} UTC"), iso }

@@ -12,7 +12,7 @@ use super::{page, present};
 use crate::{
     audit::Event,
     deliver::notices::{Notice, Who},
-    model::{Authenticator, AuthenticatorId, Method, MethodSet},
+    model::{Authenticator, AuthenticatorId, MethodSet},
     policy,
     session::standing::LiveSession,
     store::Spare,
@@ -113,8 +113,7 @@ fn demand_fresh(visitor: &Visitor, live: &LiveSession) -> Result<(), Fault> {
 /// The methods of which one must stay. Who needs none here may need one at another app of the realm, or from another
 /// address: then one of any kind stays.
 fn counting(visitor: &Visitor, live: &LiveSession) -> MethodSet {
-    let any = Method::ALL.iter().fold(MethodSet::EMPTY, |set, method| set.with(*method));
-    visitor.requirement(&live.session().user).map_or(any, policy::methods)
+    visitor.requirement(&live.session().user).map_or(MethodSet::ALL, policy::methods)
 }
 
 /// Those that can go: another one that counts stays.

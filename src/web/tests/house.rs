@@ -26,7 +26,7 @@ use crate::{
         secret::SecretBytes,
     },
     config::{App, sample},
-    factor::totp::Totp,
+    factor::{Factors, recovery::Recovery, totp::Totp},
     metrics::Metrics,
     model::{OwnCookies, RequestId, UserKey, UserName},
     session::{
@@ -76,6 +76,8 @@ impl House {
         let metrics = Arc::new(Metrics::new(&[app.id.to_string()]));
         let log = Log::default();
         let auditor = Auditor::for_tests(Box::new(log.clone()), clock.clone());
+        let totp = Arc::new(Totp::new(store.clone(), keyring.clone(), clock.clone()));
+        let recovery = Arc::new(Recovery::new(store.clone(), clock.clone(), random.clone()));
         let pages = Pages {
             prefix: Arc::from("/.sluis"),
             standings: Arc::new(Standings::new(keyring.clone(), live.clone())),
@@ -88,7 +90,9 @@ impl House {
                 random,
             )),
             store: store.clone(),
-            totp: Arc::new(Totp::new(store.clone(), keyring.clone(), clock.clone())),
+            factors: Arc::new(Factors::new(vec![totp.clone(), recovery.clone()])),
+            totp,
+            recovery,
             names,
             keyring,
             clock: clock.clone(),

@@ -8,13 +8,13 @@ use axum::http::StatusCode;
 use regex::Regex;
 
 use super::super::{
-    admit, assets, challenge, emergency, enrol, error_page, errors, invite, logout, me,
+    admit, assets, challenge, emergency, enrol, error_page, errors, invite, logout, me, methods, recovery,
     view::{Frame, Problem},
 };
 use crate::{
     base::{clock::UnixMillis, secret::SecretBytes},
     config::sample,
-    factor::Hint,
+    factor::{Hint, recovery::Stock},
     i18n::Language,
     model::{
         AppId, Authenticator, AuthenticatorId, DeviceId, Epoch, Method, Profile, RequestId, SessionId,
@@ -36,6 +36,8 @@ fn samples(language: Language) -> Vec<(String, String)> {
     let asked = |user, again, hours: u64| challenge::Asked {
         user,
         issuer: "Care records",
+        method: Method::Totp,
+        others: Vec::new(),
         again,
         validity: Duration::from_secs(hours * 3600),
         token: "dG9rZW4".to_owned(),
@@ -54,7 +56,7 @@ fn samples(language: Language) -> Vec<(String, String)> {
         key: "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ",
         name: None,
     };
-    let wrong = |hint| Some(admit::explain(language, "Care records", hint));
+    let wrong = |hint| Some(methods::explain(language, Method::Totp, "Care records", hint));
     let fifth = wrong(Hint::Mismatch).map(|problem| Problem {
         wait: Some(language.text_with("wrong-wait", "time", language.duration(Duration::from_secs(30)))),
         ..problem
@@ -83,6 +85,22 @@ fn samples(language: Language) -> Vec<(String, String)> {
         authenticators,
         sessions,
         profile: &profile,
+        recovery: true,
+    };
+    let stock = |user, left: Option<usize>, codes| recovery::Shown {
+        user,
+        token: "dG9rZW4".to_owned(),
+        stock: left.map(|left| Stock {
+            made: UnixMillis::from_secs(1_800_000_000),
+            left,
+            used: vec![UnixMillis::from_secs(1_800_600_000); 10 - left],
+        }),
+        codes,
+    };
+    let recovering = || challenge::Asked {
+        method: Method::Recovery,
+        others: vec![Method::Totp],
+        ..asked("anna", false, 0)
     };
     let text = |t: &dyn askama::DynTemplate| t.dyn_render().unwrap();
     let mut pages = vec![
@@ -98,7 +116,11 @@ fn samples(language: Language) -> Vec<(String, String)> {
         ),
         (
             "challenge-empty",
-            text(&challenge::page(frame, asked("anna", false, 0), Some(admit::empty(language)))),
+            text(&challenge::page(
+                frame,
+                asked("anna", false, 0),
+                Some(methods::empty(language, Method::Totp)),
+            )),
         ),
         ("challenge-hostile", text(&challenge::page(frame, asked(HOSTILE, false, 0), None))),
         ("enrol", text(&enrol::page(frame, shown("anna", false), None))),
@@ -133,6 +155,23 @@ fn samples(language: Language) -> Vec<(String, String)> {
         (
             "me-remove",
             text(&me::page::remove(frame, "anna", "dG9rZW4".to_owned(), &[&linked[0], &linked[1]])),
+        ),
+        ("recovery-none", text(&recovery::page(frame, stock("anna", None, &[])))),
+        ("recovery", text(&recovery::page(frame, stock("anna", Some(2), &[])))),
+        (
+            "recovery-new",
+            text(&recovery::page(frame, stock("anna", Some(10), &["ABCD-EFGH-IJKL-MNOP-QRST-UVWX"]))),
+        ),
+        ("recovery-offer", text(&recovery::offer_page(frame, "/patients?id=7".to_owned()))),
+        ("recovery-passed", text(&recovery::passed_page(frame, 2, "/patients?id=7".to_owned()))),
+        ("challenge-recovery", text(&challenge::page(frame, recovering(), None))),
+        (
+            "challenge-recovery-wrong",
+            text(&challenge::page(
+                frame,
+                recovering(),
+                Some(methods::explain(language, Method::Recovery, "Care", Hint::Mismatch)),
+            )),
         ),
         ("me-only-one", text(&me::page::only_one(frame))),
         ("me-removed", text(&me::page::removed(frame, login()))),

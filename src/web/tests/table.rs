@@ -106,6 +106,32 @@ const TABLE: &[(&str, &str, [&str; 7])] = &[
             "403",
         ],
     ),
+    (
+        "GET",
+        "/.sluis/recovery",
+        [
+            "403 expired",
+            "303 /.sluis/challenge",
+            "303 /.sluis/challenge",
+            "303 /.sluis/me",
+            "303 /.sluis/challenge",
+            "403 expired",
+            "403",
+        ],
+    ),
+    (
+        "POST",
+        "/.sluis/recovery",
+        [
+            "403 expired",
+            "303 /.sluis/challenge",
+            "303 /.sluis/challenge",
+            "303 /.sluis/me",
+            "303 /.sluis/challenge",
+            "403 expired",
+            "403",
+        ],
+    ),
     ("GET", "/.sluis/me/", ["404"; 7]),
     (
         "GET",
