@@ -430,6 +430,7 @@ impl Label for Method {
     }
 
     fn index(self) -> usize {
-        self as usize
+        // Its number is what tokens have, and not all numbers are taken.
+        Self::ALL.iter().position(|method| *method == self).unwrap_or(Self::ALL.len())
     }
 }

@@ -55,7 +55,7 @@ pub(crate) struct Problem {
 }
 
 /// Where a code is typed.
-pub(super) struct CodeField {
+pub(crate) struct CodeField {
     pub label: String,
     pub hint: String,
     /// It has nothing but digits.

@@ -145,10 +145,12 @@ pub fn router(desk: Desk) -> Router {
         .route("/tokens", get(lists::tokens))
         .route("/account", get(account::show))
         .route("/account/password", get(account::password).post(account::change_password))
-        // One's own things are at `/account`; there is no emergency code for who makes them.
+        // One's own things are at `/account`; there is no emergency code for who makes them, and no recovery code: another
+        // administrator invites.
         .route("/.sluis/me", get(account::elsewhere))
         .route("/.sluis/me/{*page}", any(account::not_here))
         .route("/.sluis/emergency", any(account::not_here))
+        .route("/.sluis/recovery", any(account::not_here))
         .with_state(Arc::new(desk))
         .fallback_service(own)
         .layer(middleware::from_fn(move |request: Request, next: Next| {

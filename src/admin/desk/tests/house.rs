@@ -32,7 +32,7 @@ use crate::{
         sample,
     },
     deliver::notices::Notices,
-    factor::totp::Totp,
+    factor::{Factors, recovery::Recovery, totp::Totp},
     metrics::Metrics,
     model::{
         Authenticator, AuthenticatorId, Method as Factor, OwnCookies, Realm, RequestId, Role, UserKey,
@@ -81,13 +81,16 @@ impl House {
             clock.clone(),
             random.clone(),
         ));
+        let totp = Arc::new(Totp::new(store.clone(), keyring.clone(), clock.clone()));
         let pages = Pages {
             prefix: Arc::from("/.sluis"),
             standings: Arc::new(Standings::new(keyring.clone(), live.clone())),
             admissions: admissions.clone(),
             store: store.clone(),
             notices: Notices::off(),
-            totp: Arc::new(Totp::new(store.clone(), keyring.clone(), clock.clone())),
+            factors: Arc::new(Factors::new(vec![totp.clone()])),
+            totp,
+            recovery: Arc::new(Recovery::new(store.clone(), clock.clone(), random.clone())),
             names,
             keyring,
             clock: clock.clone(),

@@ -58,6 +58,8 @@ const TABLE: &[(&str, &str, [&str; 5])] = &[
     ("POST", "/.sluis/me", ["405"; 5]),
     ("GET", "/.sluis/emergency", ["404"; 5]),
     ("POST", "/.sluis/emergency", ["404"; 5]),
+    ("GET", "/.sluis/recovery", ["404"; 5]),
+    ("POST", "/.sluis/recovery", ["404"; 5]),
     ("GET", "/.sluis/challenge", ["403", "303", "303", "303", "303"]),
     ("DELETE", "/", ["405"; 5]),
     ("POST", "/", ["405"; 5]),
