@@ -5,7 +5,7 @@ use axum::{body::Body, extract::Query, http::StatusCode, response::Response};
 use serde::Deserialize;
 
 use super::{
-    acts::{MOST_BYTES, account_letter, role_choice},
+    acts::{LONGEST_REASON, MOST_BYTES, account_letter, role_choice},
     caller::{Caller, Guest, role_key, unchecked},
     enter::{change, charge_account, new_password, unfit, unlocked},
     users::{authenticators, sessions},
@@ -186,6 +186,9 @@ async fn invite(caller: &Caller, body: Body) -> Result<Answer, Fault> {
     let Some(role) = Role::parse(&typed.role) else { return refuse("role", "desk-bad-role") };
     if typed.reason.is_empty() {
         return refuse("reason", "desk-reason-missing");
+    }
+    if typed.reason.chars().count() > LONGEST_REASON {
+        return refuse("reason", "desk-reason-long");
     }
     let query = form_urlencoded::Serializer::new(String::new())
         .append_pair("name", &typed.name)

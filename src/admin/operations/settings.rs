@@ -270,7 +270,7 @@ fn exemption(typed: &ExemptionTyped, now: UnixMillis) -> Result<PersonalExemptio
         return Err(bad("exemption", "must end in the future, within 92 days", &typed.until));
     }
     let reason = typed.reason.trim();
-    if reason.is_empty() || reason.len() > 500 {
+    if reason.is_empty() || reason.chars().count() > 500 {
         return Err(bad("exemption", "needs a reason of at most 500 characters", reason));
     }
     Ok(PersonalExemption { until, reason: reason.to_owned() })

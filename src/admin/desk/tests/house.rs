@@ -40,7 +40,7 @@ use crate::{
     },
     session::{
         admission::{Admissions, FirstFactor, Origin},
-        cookie::Names,
+        cookie::{Kind, Names},
         live::Live,
         standing::Standings,
     },
@@ -59,6 +59,7 @@ pub(super) struct House {
     pub administrators: Operations,
     pub log: Log,
     router: Router,
+    standings: Arc<Standings>,
     admissions: Arc<Admissions>,
 }
 
@@ -82,9 +83,10 @@ impl House {
             random.clone(),
         ));
         let totp = Arc::new(Totp::new(store.clone(), keyring.clone(), clock.clone()));
+        let standings = Arc::new(Standings::new(keyring.clone(), live.clone()));
         let pages = Pages {
             prefix: Arc::from("/.sluis"),
-            standings: Arc::new(Standings::new(keyring.clone(), live.clone())),
+            standings: standings.clone(),
             admissions: admissions.clone(),
             store: store.clone(),
             notices: Notices::off(),
@@ -102,7 +104,7 @@ impl House {
         let administrators = users.for_administrators();
         let desk = Desk::new(pages, users.clone(), store.clone(), live, random);
         let router = door(Arc::new(ArcSwap::from_pointee(router(desk))));
-        Self { clock, store, users, administrators, log, router, admissions }
+        Self { clock, store, users, administrators, log, router, standings, admissions }
     }
 
     /// A user of an app with one authenticator.
@@ -182,6 +184,15 @@ impl House {
             browser.keep(cookie.to_str().unwrap());
         }
         browser
+    }
+
+    /// Whether the app would still know this browser.
+    pub fn is_in_at_the_app(&self, browser: &Browser) -> bool {
+        let names = Names::of_administrators(false);
+        let find = |kind| browser.jar.get(names.name(kind)).map(String::as_str);
+        let (device, session) = (find(Kind::Device), find(Kind::Session));
+        let own = OwnCookies { device, session, ..OwnCookies::default() };
+        self.standings.session(&sample::app(), &own, self.clock.now()).is_some()
     }
 
     /// A program with a token of the API that may do everything there.
@@ -299,6 +310,18 @@ pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     pub fn text(&self) -> String {
         String::from_utf8(self.0.lock().clone()).unwrap()
+    }
+
+    /// What administrators did: written before they are answered, which not every line is.
+    pub fn acts(&self) -> Vec<String> {
+        self.text().lines().filter(|line| line.contains(r#""actor":""#)).map(str::to_owned).collect()
+    }
+
+    /// The fields of the last event of this name.
+    pub fn last(&self, event: &str) -> serde_json::Value {
+        let text = self.text();
+        let mut lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines.rfind(|line| line["event"] == event).unwrap_or_else(|| panic!("no {event} in {text}"))
     }
 }
 
