@@ -115,7 +115,8 @@ impl From<anyhow::Error> for Trouble {
 /// Runs one command line.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let mut out = io::stdout().lock();
+    // Not locked: `serve` runs for as long as the server does, and its audit log may go there, too.
+    let mut out = io::stdout();
     match run(cli.command, &mut out).and_then(|()| written(out.flush())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(trouble) => {

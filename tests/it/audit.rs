@@ -442,3 +442,29 @@ async fn files_that_are_gone_are_missed() {
     let located = format!("audit.jsonl.2:{}: truncated", second.lines().count());
     assert!(!well && said.contains(&located), "{located}: {said}");
 }
+
+/// The default place: every line goes to standard output while the server runs, and the server ends when it is told to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_goes_to_standard_output() {
+    let app = Demo::start();
+    let mut sluis = Sluis::start(&care_records(app.address));
+    let old = format!("audit: {{ file: \"{}\" }}", sluis.file("audit.jsonl").display());
+    sluis.restart_with(&old, "audit: stdout");
+    let mut browser = sluis.browser();
+    let pending = sluis.password(&mut browser, "anna").await;
+    let (_, entered) = sluis.enrol(&mut browser, &pending).await;
+    assert_eq!(entered.status, StatusCode::SEE_OTHER, "{entered:?}");
+    let named = |name: &'static str| {
+        move |line: &str| {
+            let event: serde_json::Value = serde_json::from_str(line).ok()?;
+            (event["event"] == name && event["mac"].is_string()).then_some(event)
+        }
+    };
+    let event = tokio::task::block_in_place(|| {
+        sluis.process.await_line("an audit line", named("authenticator_enrolled"))
+    });
+    assert_eq!(event["user"], "anna", "{event}");
+    sluis.process.signal("TERM");
+    let ended = tokio::task::block_in_place(|| sluis.process.wait());
+    assert!(ended.success(), "{ended}");
+}

@@ -46,7 +46,9 @@ impl Process {
             let ended = self.child.try_wait().unwrap();
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || ended.is_some() {
-                panic!("{}: no {what} (ended: {ended:?}); it said:\n{}", self.name, lines.join("\n"));
+                let said = lines.join("\n");
+                drop(lines);
+                panic!("{}: no {what} (ended: {ended:?}); it said:\n{said}", self.name);
             }
             lines = changed.wait_timeout(lines, left.min(Duration::from_millis(200))).unwrap().0;
         }
